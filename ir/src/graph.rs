@@ -1,0 +1,210 @@
+//! The graph: nodes in petgraph, one result each, typed as they are added.
+//!
+//! Invariants: inputs exist before their user; every node's type is what [`crate::infer`] gives.
+//! petgraph stays private to this file. After a model is built, only the compiler's rewrite
+//! driver edits a graph.
+
+use std::fmt;
+
+use petgraph::Direction;
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+
+use crate::infer::{self, TypeError};
+use crate::op::Op;
+use crate::types::{Dim, Elem, TensorType};
+
+/// A value of a graph, printed `%7`. Also names the node that computes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(u32);
+
+impl fmt::Display for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+
+impl ValueId {
+    fn node(self) -> NodeIndex {
+        NodeIndex::new(self.0 as usize)
+    }
+
+    fn from_node(node: NodeIndex) -> Self {
+        Self(u32::try_from(node.index()).expect("a graph has fewer than 2^32 nodes"))
+    }
+
+    /// A dense index, smaller than [`Graph::id_bound`], for side tables.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    op: Op,
+    ty: TensorType,
+}
+
+/// A function from a step's rows to the values in `outputs`.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    name: String,
+    /// An edge runs from an argument to its user; its weight is the argument's place.
+    nodes: StableDiGraph<Node, u32>,
+    outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), nodes: StableDiGraph::new(), outputs: Vec::new() }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds `op` over `inputs`; its type is inferred.
+    pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId, TypeError> {
+        let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
+        let ty = infer::result_type(&op, &types)?;
+        Ok(self.insert(op, ty, inputs))
+    }
+
+    /// Adds a weight of the model file.
+    pub fn weight(&mut self, name: impl Into<String>, ty: TensorType) -> ValueId {
+        self.insert(Op::Weight(name.into()), ty, &[])
+    }
+
+    fn insert(&mut self, op: Op, ty: TensorType, inputs: &[ValueId]) -> ValueId {
+        let node = self.nodes.add_node(Node { op, ty });
+        for (place, input) in (0u32..).zip(inputs) {
+            self.nodes.add_edge(input.node(), node, place);
+        }
+        ValueId::from_node(node)
+    }
+
+    pub fn set_outputs(&mut self, outputs: Vec<ValueId>) {
+        self.outputs = outputs;
+    }
+
+    pub fn outputs(&self) -> &[ValueId] {
+        &self.outputs
+    }
+
+    pub fn contains(&self, value: ValueId) -> bool {
+        self.nodes.contains_node(value.node())
+    }
+
+    pub fn op(&self, value: ValueId) -> &Op {
+        &self.nodes[value.node()].op
+    }
+
+    pub fn ty(&self, value: ValueId) -> &TensorType {
+        &self.nodes[value.node()].ty
+    }
+
+    /// Arguments in order.
+    pub fn inputs(&self, value: ValueId) -> Vec<ValueId> {
+        let edges = self.nodes.edges_directed(value.node(), Direction::Incoming);
+        let mut inputs: Vec<(u32, ValueId)> =
+            edges.map(|e| (*e.weight(), ValueId::from_node(e.source()))).collect();
+        inputs.sort_unstable();
+        inputs.into_iter().map(|(_, v)| v).collect()
+    }
+
+    /// Users, ascending, each once per use.
+    pub fn users(&self, value: ValueId) -> Vec<ValueId> {
+        let edges = self.nodes.edges_directed(value.node(), Direction::Outgoing);
+        let mut users: Vec<ValueId> = edges.map(|e| ValueId::from_node(e.target())).collect();
+        users.sort_unstable();
+        users
+    }
+
+    /// All values, ascending by id.
+    pub fn values(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.nodes.node_indices().map(ValueId::from_node)
+    }
+
+    pub fn len(&self) -> usize {
+        self.nodes.node_count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One more than the largest [`ValueId::index`].
+    pub fn id_bound(&self) -> usize {
+        self.nodes.node_indices().map(|n| n.index() + 1).max().unwrap_or(0)
+    }
+
+    /// Values such that arguments precede users; ties go to the smaller id, so the order is a
+    /// function of the graph alone. `None` when the graph has a cycle.
+    pub fn order(&self) -> Option<Vec<ValueId>> {
+        let mut waiting = vec![0usize; self.id_bound()];
+        let mut ready = std::collections::BTreeSet::new();
+        for value in self.values() {
+            waiting[value.index()] = self.inputs(value).len();
+            if waiting[value.index()] == 0 {
+                ready.insert(value);
+            }
+        }
+        let mut order = Vec::with_capacity(self.len());
+        while let Some(value) = ready.pop_first() {
+            order.push(value);
+            for user in self.users(value) {
+                waiting[user.index()] -= 1;
+                if waiting[user.index()] == 0 {
+                    ready.insert(user);
+                }
+            }
+        }
+        (order.len() == self.len()).then_some(order)
+    }
+
+    /// Makes every user of `old`, outputs included, use `new`.
+    pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
+        let uses: Vec<_> = self
+            .nodes
+            .edges_directed(old.node(), Direction::Outgoing)
+            .map(|e| (e.id(), e.target(), *e.weight()))
+            .collect();
+        for (edge, user, place) in uses {
+            if user != new.node() {
+                self.nodes.remove_edge(edge);
+                self.nodes.add_edge(new.node(), user, place);
+            }
+        }
+        for output in &mut self.outputs {
+            if *output == old {
+                *output = new;
+            }
+        }
+    }
+
+    /// Removes every value that no output needs. Returns how many went.
+    pub fn remove_dead(&mut self) -> usize {
+        let mut live = vec![false; self.id_bound()];
+        let mut stack = self.outputs.clone();
+        while let Some(value) = stack.pop() {
+            if !std::mem::replace(&mut live[value.index()], true) {
+                stack.extend(self.inputs(value));
+            }
+        }
+        let before = self.len();
+        self.nodes.retain_nodes(|_, node| live[node.index()]);
+        before - self.len()
+    }
+}
+
+/// Shorthand used by builders: the constant sizes of a weight's shape.
+impl Graph {
+    /// `f32[T, width]` of `value`, or the reason it is something else.
+    pub fn row_width(&self, value: ValueId) -> Option<usize> {
+        let ty = self.ty(value);
+        match (ty.elem, ty.shape.as_slice()) {
+            (Elem::F32, [Dim::Rows | Dim::Outputs, Dim::Size(width)]) => Some(*width),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The contract between CPU code in a plan and the runtime that calls it.
+//!
+//! A CPU entry is a function `extern "C" fn(*const StepContext)`. Every thread of the team runs
+//! the same entry at the same time (single program, multiple data) and the entry calls the
+//! microkernels through [`StepContext::kernels`], indexed by [`KernelId`], with the signatures
+//! of this file. Everything here is part of the plan format: a change of meaning needs a new
+//! [`crate::FORMAT_VERSION`].
+//!
+//! This file knows no model, no architecture and no GGUF.
+
+use serde::{Deserialize, Serialize};
+
+/// Output rows that one weight tile interleaves: one 32-bit lane of a 512-bit register each.
+pub const TILE_ROWS: usize = 16;
+/// Elements that share one activation scale.
+pub const BLOCK: usize = 32;
+/// Positions that one tile of the key cache interleaves.
+pub const KEY_TILE: usize = 16;
+/// Alignment in bytes of every weight tensor, arena buffer and cache region.
+pub const BUFFER_ALIGN: usize = 64;
+
+/// How a weight matrix `[n, k]` is laid out in a plan. Bits per weight, scales included.
+///
+/// The byte layout of each class stands in docs/plan-format.md; `onebit-cpu` packs and reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum StorageClass {
+    /// 4-bit codes 0..=15 standing for -8..=7, f16 scale per 32 (4.5 bits).
+    Q4D,
+    /// 4-bit codes, f16 scale and f16 minimum per 32 (5 bits).
+    Q4DM,
+    /// 5-bit codes standing for -16..=15, f16 scale per 32 (5.5 bits).
+    Q5D,
+    /// 5-bit codes, f16 scale and f16 minimum per 32 (6 bits).
+    Q5DM,
+    /// 8-bit codes stored as q + 128, f16 scale per 32 (8.5 bits).
+    Q8D,
+    /// 4-bit codes, u8 sub-scale and sub-minimum per 32, f16 scales per 256 (4.625 bits).
+    Q4K,
+    /// 5-bit codes, scales as in `Q4K` (5.625 bits).
+    Q5K,
+    /// 6-bit codes standing for -32..=31, i8 sub-scale per 16, f16 scale per 256 (6.625 bits).
+    Q6K,
+    /// 8-bit codes stored as q + 128, f32 scale per 16 (10 bits): any format without a minimum.
+    I8G16,
+    /// 8-bit codes stored as q + 128, f32 scale and minimum per 16 (12 bits): any format.
+    I8G16M,
+    F16,
+    BF16,
+    F32,
+}
+
+impl StorageClass {
+    pub const ALL: [Self; 13] = [
+        Self::Q4D,
+        Self::Q4DM,
+        Self::Q5D,
+        Self::Q5DM,
+        Self::Q8D,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::I8G16,
+        Self::I8G16M,
+        Self::F16,
+        Self::BF16,
+        Self::F32,
+    ];
+
+    /// What the class's matrix product reads on its activation side.
+    pub fn activation(self) -> Activation {
+        match self {
+            Self::F16 | Self::BF16 | Self::F32 => Activation::F32,
+            _ => Activation::Q8,
+        }
+    }
+}
+
+/// Form of the activations a kernel reads.
+///
+/// * `F32`: row-major `f32[m][k]`.
+/// * `Q8`: int8 with one scale per 32 elements, in panels of [`panel_rows`]`(m)` = P rows.
+///   For each panel, for each block b of 32 elements, one record of `48 * P` bytes:
+///   `q: i8[P][32]`, `d: f32[P]`, `s: f32[P]`, `n32: i32[P]`, `n16: i32[P]`, where
+///   `d = max|x| / 127`, `q = round_ties_even(x * (127 / max|x|))` (all 0 when max|x| is 0),
+///   `n32 = -sum(q)` over the block, `n16 = -sum(q)` over its first 16 elements and
+///   `s = d * sum(q)`. Rows of the last panel beyond m may hold anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Activation {
+    F32,
+    Q8,
+}
+
+/// Bytes that one activation row takes in one block record of [`Activation::Q8`].
+pub const RECORD_ROW_BYTES: usize = 48;
+
+/// Rows of one activation panel for a step of `m` rows: 1, 2, 4 or 8.
+pub const fn panel_rows(m: usize) -> usize {
+    match m {
+        0 | 1 => 1,
+        2 => 2,
+        3 | 4 => 4,
+        _ => 8,
+    }
+}
+
+/// Bytes of a [`Activation::Q8`] buffer for `m` rows of `k` elements (k a multiple of 32).
+pub const fn q8_bytes(m: usize, k: usize) -> usize {
+    let panel = panel_rows(m);
+    m.div_ceil(panel) * panel * (k / BLOCK) * RECORD_ROW_BYTES
+}
+
+/// Which microkernel a slot of the kernel table holds. The number is [`KernelId::slot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum KernelId {
+    /// [`BarrierFn`]
+    Barrier,
+    /// [`RopeTableFn`]
+    RopeTable,
+    /// [`KvWriteFn`]
+    KvWrite,
+    /// [`AttentionFn`]
+    Attention,
+    /// [`MatmulFn`]
+    Matmul(StorageClass),
+    /// [`GatherFn`]
+    Gather(StorageClass),
+}
+
+impl KernelId {
+    /// Slots of the kernel table.
+    pub const COUNT: usize = 4 + 2 * StorageClass::ALL.len();
+
+    /// Index in [`StepContext::kernels`].
+    pub fn slot(self) -> usize {
+        match self {
+            Self::Barrier => 0,
+            Self::RopeTable => 1,
+            Self::KvWrite => 2,
+            Self::Attention => 3,
+            Self::Matmul(class) => 4 + class as usize,
+            Self::Gather(class) => 4 + StorageClass::ALL.len() + class as usize,
+        }
+    }
+}
+
+/// Everything an entry may touch during one step. Built by the runtime once per thread.
+///
+/// Pointers stay valid for the whole step. `tokens`, `positions` and `slots` hold `rows`
+/// entries, `outputs` holds `output_rows` row indices in ascending order.
+#[repr(C)]
+pub struct StepContext {
+    /// `KernelId::COUNT` function addresses.
+    pub kernels: *const *const u8,
+    /// Start of the plan's weight segment.
+    pub weights: *const u8,
+    /// Scratch buffers, shared by the team. Offsets are fixed by the plan.
+    pub arena: *mut u8,
+    /// Scratch of this thread alone.
+    pub private: *mut u8,
+    /// Key/value cache; slot s starts at `s * slot_bytes`, see [`AttentionShape`].
+    pub cache: *mut u8,
+    pub tokens: *const i32,
+    pub positions: *const i32,
+    pub slots: *const i32,
+    pub outputs: *const i32,
+    /// `f32[output_rows][vocabulary]`, row i belongs to `outputs[i]`.
+    pub logits: *mut f32,
+    /// Team barrier, opaque to entries; handed to [`BarrierFn`].
+    pub barrier: *const u8,
+    pub rows: u32,
+    pub output_rows: u32,
+    /// Index of this thread in the team, `0..threads`.
+    pub thread: u32,
+    pub threads: u32,
+}
+
+/// One step of a plan on one thread of the team.
+pub type EntryFn = unsafe extern "C" fn(context: *const StepContext);
+
+/// Waits until every thread of the team has arrived. Writes before it are visible after it.
+pub type BarrierFn = unsafe extern "C" fn(context: *const StepContext);
+
+/// `out[r][n] = sum_k weights[n][k] * activations[r][k]` for `n0 <= n < n1`, `r < m`.
+///
+/// `weights` points at the whole packed matrix (row tile 0); `n0` is a multiple of
+/// [`TILE_ROWS`]; `n1` is one too or the true row count. `out` row r starts at
+/// `out + r * out_stride` floats. For every output the sum's order is fixed and does not depend
+/// on m, n0, n1, the instruction set or the thread.
+pub type MatmulFn = unsafe extern "C" fn(
+    weights: *const u8,
+    activations: *const u8,
+    out: *mut f32,
+    k: u32,
+    n0: u32,
+    n1: u32,
+    m: u32,
+    out_stride: u32,
+);
+
+/// Copies matrix row `ids[r]` as f32 to `out + r * out_stride`, for `r0 <= r < r1`.
+///
+/// Each id is below the matrix's row count (the runtime checks tokens before a step).
+pub type GatherFn = unsafe extern "C" fn(
+    weights: *const u8,
+    ids: *const i32,
+    out: *mut f32,
+    k: u32,
+    r0: u32,
+    r1: u32,
+    out_stride: u32,
+);
+
+/// Fills `out[r] = { cos(p * f[i]) * scale ; i < half } ++ { sin(p * f[i]) * scale ; i < half }`
+/// with p = `positions[r]`, for `r0 <= r < r1`. Angles are taken in f64.
+pub type RopeTableFn = unsafe extern "C" fn(
+    positions: *const i32,
+    frequencies: *const f32,
+    out: *mut f32,
+    half: u32,
+    r0: u32,
+    r1: u32,
+    scale: f32,
+);
+
+/// Shape of one layer's attention and the place of its cache. Lives in the plan's constants.
+///
+/// Cache of slot s: keys at `s * slot_bytes + key_offset`, f16
+/// `[kv_heads][context / 16][key_dim][16]`; values at `s * slot_bytes + value_offset`, f16
+/// `[kv_heads][context][value_dim]`. `context` is a multiple of [`KEY_TILE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct AttentionShape {
+    pub slot_bytes: u64,
+    pub key_offset: u64,
+    pub value_offset: u64,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub key_dim: u32,
+    pub value_dim: u32,
+    /// Positions a slot holds.
+    pub context: u32,
+    /// A row at position p sees positions `q` with `p - window < q <= p`; 0 means all `q <= p`.
+    pub window: u32,
+    /// Factor on each score.
+    pub scale: f32,
+    /// Scores become `softcap * tanh(score / softcap)`; 0 means off.
+    pub softcap: f32,
+    /// Floats between two rows of q, of k, of v and of the output.
+    pub q_stride: u32,
+    pub k_stride: u32,
+    pub v_stride: u32,
+    pub out_stride: u32,
+}
+
+/// Stores keys and values of rows `r0 <= r < r1` at their slot and position.
+/// k is `f32[rows][k_stride]` with heads contiguous, v likewise.
+pub type KvWriteFn = unsafe extern "C" fn(
+    context: *const StepContext,
+    shape: *const AttentionShape,
+    k: *const f32,
+    v: *const f32,
+    r0: u32,
+    r1: u32,
+);
+
+/// Causal attention of every row of the step over its slot's cache, which already holds the
+/// step's own keys and values. Splits the work over the team by itself. A row's result depends
+/// on its own query and cache only, bit for bit.
+pub type AttentionFn = unsafe extern "C" fn(
+    context: *const StepContext,
+    shape: *const AttentionShape,
+    q: *const f32,
+    out: *mut f32,
+);

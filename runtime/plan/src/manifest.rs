@@ -1,0 +1,131 @@
+//! What a plan says about itself: metadata only, every byte of bulk data sits in a segment.
+
+use serde::{Deserialize, Serialize};
+
+use crate::abi::{KernelId, StorageClass};
+
+/// The bincode-encoded description of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub provenance: Provenance,
+    pub model: ModelInfo,
+    pub requirements: Vec<Requirement>,
+    /// In file order; offsets ascend.
+    pub segments: Vec<Segment>,
+    pub memory: Memory,
+    pub entries: Vec<Entry>,
+    /// Kernels that the code calls; the runtime refuses a plan that names one it lacks.
+    pub kernels: Vec<KernelId>,
+    /// What runs where and reads what, for reports and profiles; in execution order.
+    pub regions: Vec<Region>,
+    pub weights: Vec<WeightRecord>,
+}
+
+/// Where the plan came from. Two compiles of one source with the same options agree in all of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Version of onebitc.
+    pub tool: String,
+    /// File name of the GGUF, without its folder.
+    pub source: String,
+    /// BLAKE3 of the whole GGUF.
+    pub source_hash: [u8; 32],
+    /// Options that change the plan's bytes, as `name=value`, sorted.
+    pub options: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    pub name: String,
+    /// For people only; nothing in the runtime looks at it.
+    pub architecture: String,
+    pub parameters: u64,
+    pub vocabulary: u32,
+    /// Positions that a slot of the cache holds.
+    pub context: u32,
+    /// Positions the model was trained for.
+    pub trained_context: u32,
+    pub layers: u32,
+}
+
+/// Something the receiving machine must have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Requirement {
+    /// Instruction set of the code segment: `x86_64` or `aarch64`.
+    Architecture(String),
+    /// A CPU feature by its `std::is_x86_feature_detected!` name.
+    CpuFeature(String),
+    /// Bytes for scratch and one cache slot at the plan's context.
+    Memory(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SegmentKind {
+    /// Packed weights; [`crate::abi::StepContext::weights`] points at its start.
+    Weights,
+    /// Native code and its constants, mapped read + execute.
+    CpuCode,
+    /// `onebit-tokenizer` table, chat template included.
+    Tokenizer,
+}
+
+/// A page-aligned run of bytes in the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    pub kind: SegmentKind,
+    /// Bytes from the start of the file, a multiple of 4096.
+    pub offset: u64,
+    pub length: u64,
+    pub hash: [u8; 32],
+}
+
+/// Buffers the runtime allocates at load. Bytes, multiples of 64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    pub arena: u64,
+    /// Per thread.
+    pub private: u64,
+    /// Cache bytes of one slot.
+    pub slot: u64,
+    /// Slots the plan was compiled for; the runtime may allocate fewer.
+    pub slots: u32,
+}
+
+/// A step program. The runtime takes the entry with the smallest `max_rows` that fits a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub name: String,
+    /// Bytes from the start of the code segment.
+    pub offset: u64,
+    pub max_rows: u32,
+}
+
+/// One dispatch of the step program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Region {
+    /// `@blk.0.attn_in`
+    pub name: String,
+    /// `cpu`, `vulkan` or `npu`.
+    pub target: String,
+    /// Names of the IR ops it runs.
+    pub ops: Vec<String>,
+    /// Weight bytes read by one step.
+    pub weight_bytes: u64,
+    /// Multiply-accumulates per row.
+    pub macs: u64,
+}
+
+/// One packed weight tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightRecord {
+    /// Source tensors, stacked by rows.
+    pub tensors: Vec<String>,
+    /// Block format in the GGUF, e.g. `q4_1`.
+    pub format: String,
+    pub class: StorageClass,
+    pub rows: u32,
+    pub columns: u32,
+    /// Bytes from the start of the weight segment.
+    pub offset: u64,
+    pub bytes: u64,
+}

@@ -24,8 +24,8 @@ pub fn result_type(op: &Op, inputs: &[&TensorType]) -> Result<TensorType, TypeEr
         }
         Op::Embed => checker.embed(),
         Op::Linear => checker.linear(1, inputs.len() == 3),
-        Op::StackedLinear { weights, biased } => checker.linear(*weights, *biased),
-        Op::RmsNorm { .. } => {
+        Op::StackedLinear => checker.linear(inputs.len().saturating_sub(1), false),
+        Op::RmsNorm { .. } | Op::AddBias => {
             checker.count(2..=2)?;
             checker.is_f32(0)?;
             checker.vector(1, checker.width(0)?)?;

@@ -74,9 +74,11 @@ pub enum Op {
     Embed,
     /// `(x: f32[.., K], w: w[N, K], bias?: w[N]) -> f32[.., N]`: `y = w x + bias`
     Linear,
-    /// `(x: f32[L, K], w0: w[N0, K], .., b0?: w[N0], ..) -> f32[L, N0 + N1 + ..]`: `weights`
-    /// linears of one input side by side; biases, when `biased`, follow all weights.
-    StackedLinear { weights: usize, biased: bool },
+    /// `(x: f32[L, K], w0: w[N0, K], w1: w[N1, K], ..) -> f32[L, N0 + N1 + ..]`: linears of one
+    /// input side by side
+    StackedLinear,
+    /// `(x: f32[.., N], b: w[N]) -> f32[.., N]`: `x + b`, b on every row
+    AddBias,
     /// `(x: f32[.., D], w: w[D]) -> f32[.., D]`: `x / sqrt(mean(x^2) + eps) * w`
     RmsNorm { eps: f32 },
     /// `(x, y) -> x + y`, equal shapes
@@ -117,7 +119,8 @@ impl Op {
             Self::Weight(_) => "weight",
             Self::Embed => "embed",
             Self::Linear => "linear",
-            Self::StackedLinear { .. } => "stacked_linear",
+            Self::StackedLinear => "stacked_linear",
+            Self::AddBias => "add_bias",
             Self::RmsNorm { .. } => "rms_norm",
             Self::Add => "add",
             Self::Mul => "mul",

@@ -151,6 +151,9 @@ impl KernelId {
 pub struct StepContext {
     /// `KernelId::COUNT` function addresses.
     pub kernels: *const *const u8,
+    /// Start of the mapped code segment; code finds its constants and functions from here, so a
+    /// plan needs no relocation.
+    pub code: *const u8,
     /// Start of the plan's weight segment.
     pub weights: *const u8,
     /// Scratch buffers, shared by the team. Offsets are fixed by the plan.

@@ -1,7 +1,30 @@
 //! The `.plan` file: the one artefact that onebitc writes and onebit-rt loads.
+//!
+//! A plan is a 64-byte [`header`], page-aligned raw segments and a [`manifest::Manifest`] at the
+//! end. [`PlanWriter`] makes one, [`PlanFile`] checks and maps one; docs/plan-format.md describes
+//! every byte. Two things about trust:
+//!
+//! * Nothing that [`PlanFile::open`] reads is believed before it is checked: a damaged or hostile
+//!   file gives a [`PlanError`], never a panic or an allocation beyond the manifest's limit.
+//! * The code segment is native code. Checks keep damage out, not malice: run plans that you or
+//!   someone you trust compiled.
 
 pub mod abi;
+mod check;
+mod codec;
+mod dump;
+mod error;
+pub mod header;
 pub mod manifest;
+mod read;
+mod write;
+
+pub use error::PlanError;
+pub use read::PlanFile;
+pub use write::PlanWriter;
 
 /// Version of the file format; a runtime reads exactly the version it was built with.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Segments start at multiples of this many bytes, so that they can be mapped by themselves.
+pub const PAGE: u64 = 4096;

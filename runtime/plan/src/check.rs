@@ -1,0 +1,173 @@
+//! What must hold in every plan. Writer and reader run the same checks, so that nothing is
+//! written that cannot be read.
+
+use crate::abi::{BUFFER_ALIGN, KEY_TILE};
+use crate::header::{HEADER_BYTES, Header, MAGIC};
+use crate::manifest::{Manifest, Requirement, Segment, SegmentKind};
+use crate::{FORMAT_VERSION, PAGE, PlanError, codec};
+
+/// Largest buffer of each kind, in bytes: far above any machine, far below overflow.
+const MEMORY_LIMIT: u64 = 1 << 42;
+/// Cache slots a plan may ask for.
+const SLOT_LIMIT: u32 = 1 << 10;
+/// Rows of one step, positions of one slot, tokens of a vocabulary.
+const COUNT_LIMIT: u32 = 1 << 24;
+
+/// The first multiple of [`PAGE`] at or above `offset`.
+pub(crate) fn page_up(offset: u64) -> Option<u64> {
+    offset.checked_next_multiple_of(PAGE)
+}
+
+/// Reads the header of a file of `file_length` bytes. The magic and version are checked before
+/// (they have errors of their own); the digest is checked after, with the manifest.
+pub(crate) fn header(bytes: &[u8; HEADER_BYTES], file_length: u64) -> Result<Header, PlanError> {
+    debug_assert_eq!(bytes[..8], MAGIC);
+    let half = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
+    let word = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[at + i]));
+    let header = Header {
+        version: half(8),
+        manifest_offset: word(16),
+        manifest_length: word(24),
+        file_length: word(32),
+        digest: std::array::from_fn(|i| bytes[40 + i]),
+    };
+    equal("header bytes", HEADER_BYTES as u64, half(12).into())?;
+    equal("header flags", 0, half(60).into())?;
+    equal("file length in the header", file_length, header.file_length)?;
+    let limit = codec::MANIFEST_LIMIT as u64;
+    if header.manifest_length == 0 || header.manifest_length > limit {
+        let expected = format!("1..={limit} bytes");
+        return Err(PlanError::malformed("manifest length", expected, header.manifest_length));
+    }
+    match header.manifest_offset.checked_add(header.manifest_length) {
+        Some(end) if end == file_length && header.manifest_offset >= HEADER_BYTES as u64 => {}
+        _ => {
+            let expected = format!("a manifest that ends at {file_length}");
+            let found = format!("{} + {}", header.manifest_offset, header.manifest_length);
+            return Err(PlanError::malformed("manifest offset", expected, found));
+        }
+    }
+    Ok(header)
+}
+
+/// Everything the manifest claims, against the offset at which it stands itself.
+pub(crate) fn manifest(manifest: &Manifest, manifest_offset: u64) -> Result<(), PlanError> {
+    segments(&manifest.segments, manifest_offset)?;
+    memory(manifest)?;
+    model(manifest)?;
+    entries(manifest)?;
+    weights(manifest)
+}
+
+fn segments(segments: &[Segment], manifest_offset: u64) -> Result<(), PlanError> {
+    let mut next = page_up(HEADER_BYTES as u64);
+    for (index, segment) in segments.iter().enumerate() {
+        let place = format!("segment {index} ({:?})", segment.kind);
+        if segments[..index].iter().any(|other| other.kind == segment.kind) {
+            return Err(PlanError::malformed(place, "each kind once", "a second one"));
+        }
+        let expected = next.filter(|&offset| offset == segment.offset);
+        if expected.is_none() {
+            let expected = next.map_or("an offset in range".into(), |offset| offset.to_string());
+            return Err(PlanError::malformed(format!("{place} offset"), expected, segment.offset));
+        }
+        let end = segment.offset.checked_add(segment.length);
+        if end.is_none_or(|end| end > manifest_offset) {
+            let expected = format!("an end at or before the manifest at {manifest_offset}");
+            let found = format!("{} + {}", segment.offset, segment.length);
+            return Err(PlanError::malformed(place, expected, found));
+        }
+        next = end.and_then(page_up);
+    }
+    equal("manifest offset after the segments", next.unwrap_or(0), manifest_offset)
+}
+
+fn memory(manifest: &Manifest) -> Result<(), PlanError> {
+    let memory = &manifest.memory;
+    for (name, bytes) in
+        [("arena", memory.arena), ("private", memory.private), ("slot", memory.slot)]
+    {
+        if bytes > MEMORY_LIMIT || bytes % BUFFER_ALIGN as u64 != 0 {
+            let expected = format!("a multiple of {BUFFER_ALIGN} up to {MEMORY_LIMIT}");
+            return Err(PlanError::malformed(format!("memory.{name}"), expected, bytes));
+        }
+    }
+    range("memory.slots", memory.slots, SLOT_LIMIT)
+}
+
+fn model(manifest: &Manifest) -> Result<(), PlanError> {
+    range("model.vocabulary", manifest.model.vocabulary, COUNT_LIMIT)?;
+    let context = manifest.model.context;
+    range("model.context", context, COUNT_LIMIT)?;
+    if context as usize % KEY_TILE != 0 {
+        let expected = format!("a multiple of {KEY_TILE}");
+        return Err(PlanError::malformed("model.context", expected, context));
+    }
+    for requirement in &manifest.requirements {
+        if let Requirement::Memory(bytes) = requirement
+            && *bytes > MEMORY_LIMIT
+        {
+            let expected = format!("at most {MEMORY_LIMIT}");
+            return Err(PlanError::malformed("required memory", expected, bytes));
+        }
+    }
+    Ok(())
+}
+
+fn entries(manifest: &Manifest) -> Result<(), PlanError> {
+    let code = length_of(manifest, SegmentKind::CpuCode);
+    if manifest.entries.is_empty() {
+        return Err(PlanError::malformed("entries", "at least one", "none"));
+    }
+    for entry in &manifest.entries {
+        if entry.offset >= code {
+            let place = format!("entry {:?} offset", entry.name);
+            let expected = format!("below the {code} bytes of the code segment");
+            return Err(PlanError::malformed(place, expected, entry.offset));
+        }
+        range(&format!("entry {:?} max_rows", entry.name), entry.max_rows, COUNT_LIMIT)?;
+    }
+    Ok(())
+}
+
+fn weights(manifest: &Manifest) -> Result<(), PlanError> {
+    let length = length_of(manifest, SegmentKind::Weights);
+    for record in &manifest.weights {
+        let inside = record.offset.checked_add(record.bytes).is_some_and(|end| end <= length);
+        if !inside || record.offset % BUFFER_ALIGN as u64 != 0 {
+            let place = format!("weight {:?}", record.tensors);
+            let expected =
+                format!("an offset that is a multiple of {BUFFER_ALIGN}, an end up to {length}");
+            let found = format!("{} + {}", record.offset, record.bytes);
+            return Err(PlanError::malformed(place, expected, found));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the segment of this kind; 0 when the plan has none.
+fn length_of(manifest: &Manifest, kind: SegmentKind) -> u64 {
+    manifest.segments.iter().find(|segment| segment.kind == kind).map_or(0, |s| s.length)
+}
+
+fn equal(place: &str, expected: u64, found: u64) -> Result<(), PlanError> {
+    if expected == found { Ok(()) } else { Err(PlanError::malformed(place, expected, found)) }
+}
+
+fn range(place: &str, found: u32, limit: u32) -> Result<(), PlanError> {
+    if (1..=limit).contains(&found) {
+        return Ok(());
+    }
+    Err(PlanError::malformed(place, format!("1..={limit}"), found))
+}
+
+/// Format version found in the first 12 bytes, when they begin with the magic.
+pub(crate) fn version(bytes: &[u8]) -> Option<u32> {
+    let rest = bytes.strip_prefix(&MAGIC)?;
+    Some(u32::from_le_bytes(rest.first_chunk::<4>().copied()?))
+}
+
+/// Whether this release reads `version`.
+pub(crate) fn readable(version: u32) -> bool {
+    version == FORMAT_VERSION
+}

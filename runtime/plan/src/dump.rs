@@ -1,0 +1,92 @@
+//! A manifest as text.
+
+use std::fmt::{self, Write};
+
+use crate::FORMAT_VERSION;
+use crate::manifest::{Manifest, Requirement};
+
+/// One item a line, in file order; stable, so that it can be compared.
+pub(crate) fn manifest(manifest: &Manifest) -> String {
+    let mut text = String::new();
+    write(&mut text, manifest).expect("writing to a string cannot fail");
+    text
+}
+
+fn write(out: &mut String, manifest: &Manifest) -> fmt::Result {
+    head(out, manifest)?;
+    writeln!(out, "\nsegments")?;
+    for segment in &manifest.segments {
+        let kind = format!("{:?}", segment.kind);
+        let hash = blake3::Hash::from_bytes(segment.hash).to_hex();
+        writeln!(
+            out,
+            "  {kind:<10} offset {:<10} bytes {:<10} blake3 {hash}",
+            segment.offset, segment.length
+        )?;
+    }
+    writeln!(out, "\nentries")?;
+    for entry in &manifest.entries {
+        writeln!(
+            out,
+            "  {:<12} offset {:#08x} max rows {}",
+            entry.name, entry.offset, entry.max_rows
+        )?;
+    }
+    writeln!(out, "\nkernels")?;
+    for kernel in &manifest.kernels {
+        writeln!(out, "  {kernel:?}")?;
+    }
+    writeln!(out, "\nregions")?;
+    for region in &manifest.regions {
+        writeln!(
+            out,
+            "  {:<24} {:<6} weight bytes {:<10} macs/row {:<10} {}",
+            region.name,
+            region.target,
+            region.weight_bytes,
+            region.macs,
+            region.ops.join(" ")
+        )?;
+    }
+    writeln!(out, "\nweights")?;
+    for record in &manifest.weights {
+        let class = format!("{:?}", record.class);
+        writeln!(
+            out,
+            "  {:>10} {:>10} {:<7} {class:<6} [{}, {}] {}",
+            record.offset,
+            record.bytes,
+            record.format,
+            record.rows,
+            record.columns,
+            record.tensors.join(" + ")
+        )?;
+    }
+    Ok(())
+}
+
+fn head(out: &mut String, manifest: &Manifest) -> fmt::Result {
+    let (from, model, memory) = (&manifest.provenance, &manifest.model, &manifest.memory);
+    let hash = blake3::Hash::from_bytes(from.source_hash).to_hex();
+    writeln!(out, "plan format {FORMAT_VERSION}, written by onebitc {}", from.tool)?;
+    writeln!(out, "source       {} blake3 {hash}", from.source)?;
+    writeln!(out, "options      {}", from.options.join(" "))?;
+    writeln!(out, "model        {} ({})", model.name, model.architecture)?;
+    writeln!(out, "parameters   {}", model.parameters)?;
+    writeln!(out, "layers       {}", model.layers)?;
+    writeln!(out, "vocabulary   {}", model.vocabulary)?;
+    writeln!(out, "context      {} (trained {})", model.context, model.trained_context)?;
+    writeln!(
+        out,
+        "memory       arena {} + private {} a thread + {} x {} slots",
+        memory.arena, memory.private, memory.slot, memory.slots
+    )?;
+    for requirement in &manifest.requirements {
+        match requirement {
+            Requirement::Architecture(name) => writeln!(out, "requires     architecture {name}")?,
+            Requirement::CpuFeature(name) => writeln!(out, "requires     cpu feature {name}")?,
+            Requirement::Memory(bytes) => writeln!(out, "requires     memory {bytes}")?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Reading a plan: one map of the whole file, checked before anything in it is used.
+
+use std::fs::{self, File};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::header::{HEADER_BYTES, Header};
+use crate::manifest::{Manifest, Segment, SegmentKind};
+use crate::{PlanError, check, codec};
+
+/// A plan mapped read-only, with header, manifest, bounds, padding and small segments checked.
+///
+/// The weight segment's hash is *not* checked at open, because that would read the whole file:
+/// damage there changes results, never memory safety, since no weight byte is used as an address,
+/// a length or an index. [`PlanFile::verify_weights`] checks it on demand.
+pub struct PlanFile {
+    path: PathBuf,
+    map: Mmap,
+    manifest: Manifest,
+}
+
+impl PlanFile {
+    /// Maps and checks the plan at `path`. The time does not grow with the weights.
+    ///
+    /// # Errors
+    /// Any way in which the file is not a plan of this format version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PlanError> {
+        let path = path.as_ref();
+        let failed = |action| move |source| PlanError::Io { action, path: path.to_owned(), source };
+        // Asked first, because opening a pipe would wait for its writer.
+        if !fs::metadata(path).map_err(failed("open"))?.is_file() {
+            return Err(PlanError::NotAFile { path: path.to_owned() });
+        }
+        let file = File::open(path).map_err(failed("open"))?;
+        if file.metadata().map_err(failed("open"))?.len() == 0 {
+            return Err(PlanError::NotAPlan { path: path.to_owned() });
+        }
+        // SAFETY: the map is read-only and private to this value. Writers replace a plan by
+        // rename, never in place; a process that truncates the file while it is mapped stops
+        // this one with SIGBUS, as for any mapped file.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed("map"))?;
+        let manifest = check_file(path, &map)?;
+        let plan = Self { path: path.to_owned(), map, manifest };
+        plan.verify(SegmentKind::CpuCode)?;
+        plan.verify(SegmentKind::Tokenizer)?;
+        Ok(plan)
+    }
+
+    /// Where the plan was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file.
+    pub fn file_length(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// What the plan says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The bytes of a segment; empty when the plan has none of this kind. Page-aligned.
+    pub fn segment(&self, kind: SegmentKind) -> &[u8] {
+        self.find(kind).map_or(&[], |segment| &self.map[range_of(segment)])
+    }
+
+    /// Hashes the weight segment (seconds per GiB from a cold disk) and compares.
+    ///
+    /// # Errors
+    /// [`PlanError::Hash`] when the bytes are not those that were written.
+    pub fn verify_weights(&self) -> Result<(), PlanError> {
+        self.verify(SegmentKind::Weights)
+    }
+
+    /// Asks the kernel to map a segment's pages before they are touched. A hint: where the
+    /// system cannot, nothing happens.
+    pub fn populate(&self, kind: SegmentKind) {
+        #[cfg(target_os = "linux")]
+        if let Some(range) = self.find(kind).map(range_of)
+            && !range.is_empty()
+        {
+            use memmap2::Advice;
+            if self.map.advise_range(Advice::PopulateRead, range.start, range.len()).is_err() {
+                // Kernels before 5.14 lack it; read-ahead is the next best, and a refusal of a
+                // hint is no error.
+                let _ = self.map.advise_range(Advice::WillNeed, range.start, range.len());
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = kind;
+    }
+
+    /// The manifest as text, for people and for golden tests.
+    pub fn dump(&self) -> String {
+        crate::dump::manifest(&self.manifest)
+    }
+
+    fn find(&self, kind: SegmentKind) -> Option<&Segment> {
+        self.manifest.segments.iter().find(|segment| segment.kind == kind)
+    }
+
+    fn verify(&self, kind: SegmentKind) -> Result<(), PlanError> {
+        let Some(segment) = self.find(kind) else { return Ok(()) };
+        let found = blake3::hash(self.segment(kind));
+        let expected = blake3::Hash::from_bytes(segment.hash);
+        if found == expected {
+            return Ok(());
+        }
+        Err(PlanError::Hash {
+            segment: kind,
+            expected: expected.to_hex().to_string(),
+            found: found.to_hex().to_string(),
+        })
+    }
+}
+
+/// A checked segment's place in the map. Checks at open make both ends fit the file, whose
+/// length is a `usize`.
+fn range_of(segment: &Segment) -> Range<usize> {
+    segment.offset as usize..(segment.offset + segment.length) as usize
+}
+
+fn check_file(path: &Path, map: &[u8]) -> Result<Manifest, PlanError> {
+    let Some(version) = check::version(map) else {
+        return Err(PlanError::NotAPlan { path: path.to_owned() });
+    };
+    if !check::readable(version) {
+        return Err(PlanError::Version { path: path.to_owned(), found: version });
+    }
+    let Some(header) = map.first_chunk::<HEADER_BYTES>() else {
+        let expected = format!("at least {HEADER_BYTES} bytes");
+        return Err(PlanError::malformed("file", expected, map.len()));
+    };
+    let header = check::header(header, map.len() as u64)?;
+    let bytes = &map[header.manifest_offset as usize..];
+    check_digest(&header, bytes)?;
+    let manifest = codec::decode(bytes)?;
+    check::manifest(&manifest, header.manifest_offset)?;
+    check_padding(map, &manifest, header.manifest_offset)?;
+    Ok(manifest)
+}
+
+fn check_digest(header: &Header, manifest: &[u8]) -> Result<(), PlanError> {
+    let expected = header.digest_of(manifest);
+    if expected == header.digest {
+        return Ok(());
+    }
+    let text = |digest: &[u8]| digest.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    Err(PlanError::malformed("header digest", text(&expected), text(&header.digest)))
+}
+
+/// The bytes between header, segments and manifest: less than a page each, all zero.
+fn check_padding(map: &[u8], manifest: &Manifest, end: u64) -> Result<(), PlanError> {
+    let mut from = HEADER_BYTES;
+    let ranges = manifest.segments.iter().map(range_of);
+    for next in ranges.chain(std::iter::once(end as usize..map.len())) {
+        if let Some(at) = map[from..next.start].iter().position(|&byte| byte != 0) {
+            let place = format!("padding at {}", from + at);
+            return Err(PlanError::malformed(place, 0, map[from + at]));
+        }
+        from = next.end;
+    }
+    Ok(())
+}

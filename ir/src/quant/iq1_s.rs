@@ -4,7 +4,10 @@
 //! |---|---|
 //! | 0..2 | `d`, fp16 |
 //! | 2..34 | low eight bits of the grid points' numbers, one for 8 elements |
-//! | 34..50 | a u16 a group: bits 3 k to 3 k + 2 are the high bits of point k, bits 12..15 are `s`, bit 15 is set where 1/8 is taken away |
+//! | 34..50 | a u16 a group, see below |
+//!
+//! Of a group's u16, bits 3 k to 3 k + 2 are the high bits of point k, bits 12..15 are `s`, and
+//! bit 15 is set where 1/8 is taken away.
 //!
 //! Codes are 8 times the sum and the scale an eighth of `d * (2 s + 1)`, both exact.
 

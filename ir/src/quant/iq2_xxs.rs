@@ -3,7 +3,9 @@
 //! | bytes | field |
 //! |---|---|
 //! | 0..2 | `d`, fp16 |
-//! | 2..66 | 8 bytes a group: the numbers of 4 grid points, one for 8 elements, then a u32: 7 bits of signs for each point, lowest first, and `s` in bits 28..32 |
+//! | 2..66 | 8 bytes a group: the numbers of 4 grid points, one for 8 elements, then a u32 |
+//!
+//! The u32 holds 7 bits of signs for each point, lowest first, and `s` in bits 28..32.
 
 use super::{
     Unpacked, f16_at,

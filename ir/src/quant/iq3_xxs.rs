@@ -4,7 +4,9 @@
 //! |---|---|
 //! | 0..2 | `d`, fp16 |
 //! | 2..66 | numbers of the grid points, one for 4 elements |
-//! | 66..98 | a u32 a group: 7 bits of signs for each 8 elements, lowest first, and `s` in bits 28..32 |
+//! | 66..98 | a u32 a group |
+//!
+//! The u32 holds 7 bits of signs for each 8 elements, lowest first, and `s` in bits 28..32.
 
 use super::{
     Unpacked, f16_at,

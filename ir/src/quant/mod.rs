@@ -37,6 +37,9 @@ mod q8_0;
 mod tq1_0;
 mod tq2_0;
 
+#[cfg(test)]
+mod tests;
+
 /// A GGUF element format. The order is that of [`FORMATS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {
@@ -147,7 +150,10 @@ pub const FORMATS: &[FormatInfo] = &[
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A row that ends inside a block.
-    #[error("{format} rows hold whole blocks of {} elements, found {elements} elements", format.block_len())]
+    #[error(
+        "{format} rows hold whole blocks of {} elements, found {elements} elements",
+        format.block_len()
+    )]
     PartialBlock { format: Format, elements: usize },
     /// Bytes too few or too many for the elements asked for.
     #[error("{elements} elements of {format} are {expected} bytes, found {found}")]
@@ -234,7 +240,7 @@ impl Format {
     /// Splits one block into codes and scales.
     ///
     /// # Errors
-    /// If the format is a float format, or `block` is not [`block_bytes`](Format::block_bytes) long.
+    /// If this is a float format, or `block` is not [`block_bytes`](Format::block_bytes) long.
     pub fn unpack(self, block: &[u8], out: &mut Unpacked) -> Result<(), DecodeError> {
         let Codec::Blocks(unpack) = self.info().codec else {
             return Err(DecodeError::NotBlocks { format: self });

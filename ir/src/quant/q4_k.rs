@@ -5,7 +5,7 @@
 //! | 0..2 | `d`, fp16 |
 //! | 2..4 | `dmin`, fp16 |
 //! | 4..16 | 8 `sub` and 8 `sub_min`, 6 bits each, see [`unpack_scales`] |
-//! | 16..144 | codes: each 32 bytes hold 32 elements in their low nibbles, the next 32 in the high |
+//! | 16..144 | codes: 32 bytes hold 32 elements in their low nibbles, the next 32 in the high |
 
 use super::{SuperScales, Unpacked, f16_at};
 

@@ -18,8 +18,9 @@ pub(super) fn unpack(block: &[u8], out: &mut Unpacked) {
 
 /// The 32 unsigned 5-bit codes, which Q5_1 stores alike.
 pub(super) fn unpack_codes(fifth_bits: u32, low_bits: &[u8], q: &mut [i8]) {
+    let fifth = |element| (fifth_bits >> element & 1) as u8 * 16;
     for (j, byte) in low_bits.iter().enumerate() {
-        q[j] = (byte & 15) as i8 | (fifth_bits >> j & 1) as i8 * 16;
-        q[j + 16] = (byte >> 4) as i8 | (fifth_bits >> (j + 16) & 1) as i8 * 16;
+        q[j] = (byte & 15 | fifth(j)) as i8;
+        q[j + 16] = (byte >> 4 | fifth(j + 16)) as i8;
     }
 }

@@ -27,7 +27,7 @@ fn unpack_trits(bytes: &[u8], q: &mut [i8]) {
     for q in q.chunks_exact_mut(bytes.len()) {
         for (byte, q) in bytes.iter().zip(q) {
             let fraction = u16::from(byte.wrapping_mul(power));
-            *q = (fraction * 3 >> 8) as i8 - 1;
+            *q = (fraction * 3 / 256) as i8 - 1;
         }
         power = power.wrapping_mul(3);
     }

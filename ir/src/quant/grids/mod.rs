@@ -51,8 +51,41 @@ pub(super) fn even_signs(seven: u8) -> u8 {
 }
 
 /// Copies a point, element j negated where bit j of `signs` is set.
-pub(super) fn write_signed(point: &[i8], signs: u8, q: &mut [i8]) {
-    for (j, (q, &level)) in q.iter_mut().zip(point).enumerate() {
-        *q = if signs >> j & 1 == 0 { level } else { -level };
+pub(super) fn write_signed<const WIDTH: usize>(point: &[i8; WIDTH], signs: u8, q: &mut [i8]) {
+    for (j, (q, level)) in q.iter_mut().zip(point).enumerate() {
+        let minus = (signs >> j & 1) as i8;
+        *q = level * (1 - 2 * minus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FNV-1a over the elements' bytes.
+    fn checksum(elements: &[i8]) -> u64 {
+        elements.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &element| {
+            (hash ^ u64::from(element as u8)).wrapping_mul(0x100_0000_01b3)
+        })
+    }
+
+    /// The sums were computed from the tables as ggml-common.h prints them.
+    #[test]
+    fn grids_are_the_published_ones() {
+        assert_eq!(checksum(IQ1.as_flattened()), 0x9964_9f4b_16b0_d5dd);
+        assert_eq!(checksum(IQ2_XXS.as_flattened()), 0xbb4e_e025_b5ac_6e8e);
+        assert_eq!(checksum(IQ2_XS.as_flattened()), 0xc9b1_ee61_e799_09bd);
+        assert_eq!(checksum(IQ2_S.as_flattened()), 0x123e_dd38_a3b6_2b90);
+        assert_eq!(checksum(IQ3_XXS.as_flattened()), 0xdfa5_dc83_d6a1_55d5);
+        assert_eq!(checksum(IQ3_S.as_flattened()), 0xfa37_020c_25b4_4829);
+    }
+
+    #[test]
+    fn stored_signs_have_an_even_number_of_minuses() {
+        for seven in 0..128 {
+            let signs = even_signs(seven);
+            assert_eq!(signs & 127, seven);
+            assert_eq!(signs.count_ones() % 2, 0);
+        }
     }
 }

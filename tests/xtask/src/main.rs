@@ -1,1 +1,85 @@
-fn main() {}
+//! `cargo xtask`: the project's chores, one command each, set-up included.
+//!
+//! Every command is idempotent and prints the programs it runs. Nothing here is part of the
+//! product: onebitc and onebit-rt never call it, and it knows them only by their command lines.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod checks;
+mod demo;
+mod models;
+mod perplexity;
+mod process;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, demo, tests and benchmarks of onebit")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds both programs, gets the sample model, compiles it and answers a prompt
+    Demo {
+        /// What to ask the model
+        #[arg(long, default_value = "What is the capital of France?")]
+        prompt: String,
+    },
+    /// Gets the sample model into target/models/
+    Models {
+        /// Also the two larger models that benchmarks use (about 750 MB)
+        #[arg(long)]
+        all: bool,
+    },
+    /// Lints, then every test; installs what they need
+    Test {
+        /// Do not fetch the sample model; tests that need it print `skipped`
+        #[arg(long)]
+        without_models: bool,
+    },
+    /// Measures onebit-rt and llama.cpp in turn on the same files and prints a report
+    Bench(bench::Options),
+    /// Compares the perplexity of onebit-rt and llama.cpp on one text
+    Perplexity(perplexity::Options),
+    /// Keeps one core busy until it is killed (the foreign process of `bench --busy`)
+    #[command(hide = true)]
+    Spin,
+}
+
+/// What the two commands that compare with llama.cpp take.
+#[derive(Args)]
+struct Comparison {
+    /// Folder that holds llama.cpp's programs
+    #[arg(long, value_name = "FOLDER")]
+    peer: PathBuf,
+    /// smollm2, smollm2-q4_0, gemma, qwen, or the path of a GGUF; may be repeated
+    #[arg(long = "model", value_name = "MODEL", default_value = "smollm2")]
+    models: Vec<String>,
+    /// Threads that both programs use
+    #[arg(short, long, default_value_t = 2)]
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo { prompt } => demo::demo(&prompt),
+        Command::Models { all } => models::fetch_all(all),
+        Command::Test { without_models } => checks::test(without_models),
+        Command::Bench(options) => bench::bench(&options),
+        Command::Perplexity(options) => perplexity::compare(&options),
+        Command::Spin => bench::spin(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

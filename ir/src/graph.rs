@@ -55,15 +55,18 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// An empty graph; `name` is for people and prints as `@name`.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), nodes: StableDiGraph::new(), outputs: Vec::new() }
     }
 
+    /// The name it was made with.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Adds `op` over `inputs`; its type is inferred.
+    /// Adds `op` over `inputs`; its type is inferred. Panics when an input is not of this graph,
+    /// as every function here that takes a [`ValueId`] does except [`Self::contains`].
     pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId, TypeError> {
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         let ty = infer::result_type(&op, &types)?;
@@ -83,22 +86,27 @@ impl Graph {
         ValueId::from_node(node)
     }
 
+    /// Replaces the outputs.
     pub fn set_outputs(&mut self, outputs: Vec<ValueId>) {
         self.outputs = outputs;
     }
 
+    /// What the graph computes, in the caller's order.
     pub fn outputs(&self) -> &[ValueId] {
         &self.outputs
     }
 
+    /// Whether `value` is in the graph, neither removed nor of another graph with more values.
     pub fn contains(&self, value: ValueId) -> bool {
         self.nodes.contains_node(value.node())
     }
 
+    /// What computes `value`.
     pub fn op(&self, value: ValueId) -> &Op {
         &self.nodes[value.node()].op
     }
 
+    /// The type given to `value` when it was added.
     pub fn ty(&self, value: ValueId) -> &TensorType {
         &self.nodes[value.node()].ty
     }
@@ -125,10 +133,12 @@ impl Graph {
         self.nodes.node_indices().map(ValueId::from_node)
     }
 
+    /// How many values there are.
     pub fn len(&self) -> usize {
         self.nodes.node_count()
     }
 
+    /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -141,6 +151,12 @@ impl Graph {
     /// Values such that arguments precede users; ties go to the smaller id, so the order is a
     /// function of the graph alone. `None` when the graph has a cycle.
     pub fn order(&self) -> Option<Vec<ValueId>> {
+        let order = self.acyclic_part();
+        (order.len() == self.len()).then_some(order)
+    }
+
+    /// [`Self::order`] of the values that neither are on a cycle nor need one that is.
+    pub(crate) fn acyclic_part(&self) -> Vec<ValueId> {
         let mut waiting = vec![0usize; self.id_bound()];
         let mut ready = std::collections::BTreeSet::new();
         for value in self.values() {
@@ -159,7 +175,7 @@ impl Graph {
                 }
             }
         }
-        (order.len() == self.len()).then_some(order)
+        order
     }
 
     /// Makes every user of `old`, outputs included, use `new`.
@@ -195,16 +211,36 @@ impl Graph {
         self.nodes.retain_nodes(|_, node| live[node.index()]);
         before - self.len()
     }
-}
 
-/// Shorthand used by builders: the constant sizes of a weight's shape.
-impl Graph {
-    /// `f32[T, width]` of `value`, or the reason it is something else.
+    /// The width of `value` when it is `f32[T, width]` or `f32[R, width]`.
     pub fn row_width(&self, value: ValueId) -> Option<usize> {
         let ty = self.ty(value);
         match (ty.elem, ty.shape.as_slice()) {
             (Elem::F32, [Dim::Rows | Dim::Outputs, Dim::Size(width)]) => Some(*width),
             _ => None,
         }
+    }
+
+    /// Whether both graphs are the same once their values are numbered in [`Self::order`]: name,
+    /// ops with attributes, types, arguments and outputs. `false` when either has a cycle.
+    pub fn same_structure(&self, other: &Self) -> bool {
+        let (Some(ours), Some(theirs)) = (self.order(), other.order()) else { return false };
+        if self.name != other.name || ours.len() != theirs.len() {
+            return false;
+        }
+        let mut twin = vec![None; self.id_bound()];
+        for (&a, &b) in ours.iter().zip(&theirs) {
+            twin[a.index()] = Some(b);
+        }
+        let agree = |a: &[ValueId], b: &[ValueId]| {
+            let mapped = a.iter().map(|v| twin[v.index()]);
+            mapped.eq(b.iter().map(|&v| Some(v)))
+        };
+        agree(&self.outputs, &other.outputs)
+            && ours.iter().zip(&theirs).all(|(&a, &b)| {
+                self.op(a) == other.op(b)
+                    && self.ty(a) == other.ty(b)
+                    && agree(&self.inputs(a), &other.inputs(b))
+            })
     }
 }

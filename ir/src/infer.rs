@@ -1,17 +1,19 @@
 //! Type inference: the one place that says which arguments an op takes and what it gives.
 
-use crate::op::{AttentionSpec, Op};
+use crate::op::Op;
 use crate::types::{Dim, Elem, TensorType};
 
 /// Why an op cannot take its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{op}: {reason}")]
 pub struct TypeError {
+    /// [`Op::name`] of the op.
     pub op: &'static str,
+    /// What was found and what was expected; arguments count from 0.
     pub reason: String,
 }
 
-/// The type of `op` over arguments of types `inputs`.
+/// The type of `op` over arguments of types `inputs`. A [`Op::Weight`] has none to infer.
 pub fn result_type(op: &Op, inputs: &[&TensorType]) -> Result<TensorType, TypeError> {
     let checker = Checker { op, inputs };
     match op {
@@ -23,8 +25,8 @@ pub fn result_type(op: &Op, inputs: &[&TensorType]) -> Result<TensorType, TypeEr
             Err(checker.error(format!("the type of weight \"{name}\" is given, not inferred")))
         }
         Op::Embed => checker.embed(),
-        Op::Linear => checker.linear(1, inputs.len() == 3),
-        Op::StackedLinear => checker.linear(inputs.len().saturating_sub(1), false),
+        Op::Linear => checker.linear(),
+        Op::StackedLinear => checker.stacked(1..inputs.len()),
         Op::RmsNorm { .. } | Op::AddBias => {
             checker.count(2..=2)?;
             checker.is_f32(0)?;
@@ -34,6 +36,7 @@ pub fn result_type(op: &Op, inputs: &[&TensorType]) -> Result<TensorType, TypeEr
         Op::Add | Op::Mul | Op::Gated(_) => {
             checker.count(2..=2)?;
             checker.is_f32(0)?;
+            checker.is_f32(1)?;
             if inputs[0] != inputs[1] {
                 return Err(checker.error(format!("{} and {} differ", inputs[0], inputs[1])));
             }
@@ -48,11 +51,12 @@ pub fn result_type(op: &Op, inputs: &[&TensorType]) -> Result<TensorType, TypeEr
         Op::MergeHeads => {
             checker.count(1..=1)?;
             let (lead, heads, dim) = checker.heads(0)?;
-            Ok(TensorType::f32(lead, &[heads * dim]))
+            let width = heads.checked_mul(dim).ok_or_else(|| checker.too_wide())?;
+            Ok(TensorType::f32(lead, &[width]))
         }
         Op::Slice { start, len } => checker.slice(*start, *len),
         Op::Rope(spec) => checker.rope(spec.dims),
-        Op::Attention(spec) => checker.attention(spec),
+        Op::Attention(_) => checker.attention(),
         Op::SelectOutputs => {
             checker.count(1..=1)?;
             checker.is_f32(0)?;
@@ -84,10 +88,20 @@ impl Checker<'_> {
         Err(self.error(format!("takes {range} arguments, found {found}")))
     }
 
+    fn too_wide(&self) -> TypeError {
+        self.error("the result's width overflows".into())
+    }
+
+    /// Argument `place` is a computed f32 value; a weight stored as F32 is none.
     fn is_f32(&self, place: usize) -> Result<(), TypeError> {
-        match self.inputs[place].elem {
+        let ty = self.inputs[place];
+        match ty.elem {
             Elem::F32 => Ok(()),
-            _ => Err(self.error(format!("argument {place} is {}, not f32", self.inputs[place]))),
+            Elem::I32 => Err(self.error(format!("argument {place} is {ty}, expected f32 values"))),
+            Elem::Block(_) => {
+                Err(self
+                    .error(format!("argument {place} is a weight {ty}, expected computed values")))
+            }
         }
     }
 
@@ -133,21 +147,25 @@ impl Checker<'_> {
         }
     }
 
-    fn linear(&self, weights: usize, biased: bool) -> Result<TensorType, TypeError> {
-        let count = 1 + weights * (1 + usize::from(biased));
-        if weights == 0 {
-            return Err(self.error("takes at least one weight".into()));
+    fn linear(&self) -> Result<TensorType, TypeError> {
+        self.count(2..=3)?;
+        let ty = self.stacked(1..2)?;
+        if self.inputs.len() == 3 {
+            self.vector(2, ty.width().expect("stacked() gives a constant width"))?;
         }
-        self.count(count..=count)?;
+        Ok(ty)
+    }
+
+    /// Argument 0 through the weights at `places`, side by side.
+    fn stacked(&self, places: std::ops::Range<usize>) -> Result<TensorType, TypeError> {
+        if places.is_empty() {
+            return Err(self.error("takes an argument and at least one weight".into()));
+        }
         self.is_f32(0)?;
         let k = self.width(0)?;
-        let mut total = 0;
-        for place in 1..=weights {
-            let n = self.matrix(place, k)?;
-            if biased {
-                self.vector(place + weights, n)?;
-            }
-            total += n;
+        let mut total = 0usize;
+        for place in places {
+            total = total.checked_add(self.matrix(place, k)?).ok_or_else(|| self.too_wide())?;
         }
         let mut shape = self.inputs[0].shape.clone();
         *shape.last_mut().expect("width() found a last dimension") = Dim::Size(total);
@@ -169,13 +187,12 @@ impl Checker<'_> {
         self.count(1..=1)?;
         self.is_f32(0)?;
         match self.inputs[0].shape.as_slice() {
-            [lead, Dim::Size(d)] if start.checked_add(len).is_some_and(|end| end <= *d) => {
+            [lead, Dim::Size(d)]
+                if len > 0 && start.checked_add(len).is_some_and(|end| end <= *d) =>
+            {
                 Ok(TensorType::f32(*lead, &[len]))
             }
-            _ => {
-                let range = format!("{start}..{start}+{len}");
-                Err(self.error(format!("columns {range} are not in {}", self.inputs[0])))
-            }
+            _ => Err(self.error(format!("no {len} columns from {start} in {}", self.inputs[0]))),
         }
     }
 
@@ -194,7 +211,7 @@ impl Checker<'_> {
         Ok(self.inputs[0].clone())
     }
 
-    fn attention(&self, _: &AttentionSpec) -> Result<TensorType, TypeError> {
+    fn attention(&self) -> Result<TensorType, TypeError> {
         self.count(3..=3)?;
         let (lead, heads, dim) = self.heads(0)?;
         let (k_lead, k_heads, k_dim) = self.heads(1)?;

@@ -5,10 +5,14 @@
 
 pub mod graph;
 pub mod infer;
+pub mod interp;
 pub mod op;
 pub mod quant;
+pub mod text;
 pub mod types;
+pub mod verify;
 
 pub use graph::{Graph, ValueId};
 pub use op::{AttentionSpec, Function, Op, RopeScaling, RopeSpec, RopeStyle};
 pub use types::{Dim, Elem, TensorType};
+pub use verify::{GraphInfo, verify};

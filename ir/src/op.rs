@@ -11,6 +11,20 @@ pub enum Function {
     ReluSquared,
 }
 
+impl Function {
+    /// Every function.
+    pub const ALL: [Self; 3] = [Self::Silu, Self::GeluTanh, Self::ReluSquared];
+
+    /// Its name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::GeluTanh => "gelu_tanh",
+            Self::ReluSquared => "relu_squared",
+        }
+    }
+}
+
 /// How rotary embedding pairs the elements of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RopeStyle {
@@ -20,21 +34,42 @@ pub enum RopeStyle {
     Neox,
 }
 
+impl RopeStyle {
+    /// Every style.
+    pub const ALL: [Self; 2] = [Self::Norm, Self::Neox];
+
+    /// Its name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Norm => "norm",
+            Self::Neox => "neox",
+        }
+    }
+}
+
 /// Context extension of rotary embedding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
+    /// Frequencies as they are.
     None,
     /// Positions divided by `factor`.
     Linear {
+        /// How many times the trained context is exceeded.
         factor: f32,
     },
     /// YaRN (arXiv 2309.00071) as GGUF models use it.
     Yarn {
+        /// How many times `original_context` is exceeded.
         factor: f32,
+        /// Positions of the training, in tokens.
         original_context: u32,
+        /// 0 interpolates every pair; 1 leaves the fast ones as trained.
         ext_factor: f32,
+        /// Factor on cos and sin, besides the one that YaRN derives from `factor`.
         attn_factor: f32,
+        /// Pairs that turn at least so often in `original_context` keep their frequency.
         beta_fast: f32,
+        /// Pairs that turn at most so often are interpolated.
         beta_slow: f32,
     },
 }
@@ -42,16 +77,20 @@ pub enum RopeScaling {
 /// Rotary position embedding of the first `dims` elements of each head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RopeSpec {
+    /// Which elements make a pair.
     pub style: RopeStyle,
     /// Rotated elements per head, even.
     pub dims: usize,
+    /// Pair i turns by `base^(-2i/dims)` radians a position.
     pub base: f32,
+    /// Context extension.
     pub scaling: RopeScaling,
 }
 
 /// Causal attention over a layer's cache.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionSpec {
+    /// Which cache it stores to and reads; no two attentions of a graph share one.
     pub layer: u32,
     /// Factor on `q . k`.
     pub scale: f32,
@@ -80,25 +119,42 @@ pub enum Op {
     /// `(x: f32[.., N], b: w[N]) -> f32[.., N]`: `x + b`, b on every row
     AddBias,
     /// `(x: f32[.., D], w: w[D]) -> f32[.., D]`: `x / sqrt(mean(x^2) + eps) * w`
-    RmsNorm { eps: f32 },
+    RmsNorm {
+        /// Keeps the root from zero.
+        eps: f32,
+    },
     /// `(x, y) -> x + y`, equal shapes
     Add,
     /// `(x, y) -> x * y`, equal shapes
     Mul,
     /// `x * factor`
-    Scale { factor: f32 },
+    Scale {
+        /// The constant.
+        factor: f32,
+    },
     /// `f(x)`
     Unary(Function),
     /// `(gate, up) -> f(gate) * up`, equal shapes
     Gated(Function),
     /// `cap * tanh(x / cap)`
-    SoftCap { cap: f32 },
+    SoftCap {
+        /// Bound of the result's magnitude.
+        cap: f32,
+    },
     /// `f32[T, H*d] -> f32[T, H, d]`
-    SplitHeads { heads: usize },
+    SplitHeads {
+        /// H
+        heads: usize,
+    },
     /// `f32[T, H, d] -> f32[T, H*d]`
     MergeHeads,
     /// `f32[L, D] -> f32[L, len]`: columns `start..start + len`
-    Slice { start: usize, len: usize },
+    Slice {
+        /// First column.
+        start: usize,
+        /// How many columns, at least one.
+        len: usize,
+    },
     /// `(x: f32[T, H, d], positions: i32[T], factors?: w[dims/2]) -> f32[T, H, d]`; frequencies
     /// are divided by `factors`.
     Rope(RopeSpec),
@@ -125,9 +181,7 @@ impl Op {
             Self::Add => "add",
             Self::Mul => "mul",
             Self::Scale { .. } => "scale",
-            Self::Unary(Function::Silu) => "silu",
-            Self::Unary(Function::GeluTanh) => "gelu_tanh",
-            Self::Unary(Function::ReluSquared) => "relu_squared",
+            Self::Unary(function) => function.name(),
             Self::Gated(_) => "gated",
             Self::SoftCap { .. } => "softcap",
             Self::SplitHeads { .. } => "split_heads",

@@ -7,7 +7,9 @@ use crate::quant::Format;
 /// What one element of a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Elem {
+    /// A computed value.
     F32,
+    /// Token ids and positions.
     I32,
     /// A weight in a GGUF block format (F32, F16 and BF16 weights included).
     Block(Format),
@@ -20,17 +22,21 @@ pub enum Dim {
     Rows,
     /// `R`: rows of the step whose logits are wanted.
     Outputs,
+    /// A constant.
     Size(usize),
 }
 
 /// Element kind and shape, outermost dimension first (a weight is `[out, in]`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
+    /// What one element is.
     pub elem: Elem,
+    /// Dimensions, outermost first.
     pub shape: Vec<Dim>,
 }
 
 impl TensorType {
+    /// `elem[shape]`
     pub fn new(elem: Elem, shape: impl Into<Vec<Dim>>) -> Self {
         Self { elem, shape: shape.into() }
     }

@@ -1,1 +1,15 @@
+//! Loads a `.plan` and runs it: buffers, step programs, slots and sampling.
+//!
+//! The runtime knows no model architecture and no GGUF. A [`driver::Driver`] runs steps of a
+//! plan on one kind of device; a [`session::Session`] keeps up to 32 sequences going on a driver;
+//! [`generate`] turns prompts into tokens. Memory is allocated at load, never during a step.
 
+pub mod bandwidth;
+pub mod driver;
+mod error;
+pub mod generate;
+pub mod perplexity;
+pub mod sampler;
+pub mod session;
+
+pub use error::Error;

@@ -99,7 +99,7 @@ fn model(manifest: &Manifest) -> Result<(), PlanError> {
     range("model.vocabulary", manifest.model.vocabulary, COUNT_LIMIT)?;
     let context = manifest.model.context;
     range("model.context", context, COUNT_LIMIT)?;
-    if context as usize % KEY_TILE != 0 {
+    if !(context as usize).is_multiple_of(KEY_TILE) {
         let expected = format!("a multiple of {KEY_TILE}");
         return Err(PlanError::malformed("model.context", expected, context));
     }

@@ -1,0 +1,226 @@
+//! Runs the CPU entries of a plan on a team of threads.
+//!
+//! Every thread of the team calls the same entry at the same time with a [`StepContext`] of its
+//! own; the entry splits the work and meets at the plan's barriers. The code segment is native
+//! code and is trusted: rows are checked here, but nothing can check what the code does. Run
+//! plans that you or someone you trust compiled.
+
+mod memory;
+mod requirements;
+mod topology;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use onebit_cpu::{Barrier, Kernels};
+use onebit_plan::PlanFile;
+use onebit_plan::abi::{EntryFn, KernelId, StepContext};
+use onebit_plan::manifest::{Entry, Manifest, SegmentKind};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use self::memory::{Code, Region};
+use crate::Error;
+use crate::driver::{Driver, Limits, Row, RowCheck};
+
+pub use topology::physical_cores;
+
+/// How to set a CPU driver up.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuOptions {
+    /// Threads of the team; `None` takes one for each physical core the process may use.
+    pub threads: Option<NonZeroUsize>,
+    /// Cache slots to allocate, at most those of the plan.
+    pub slots: u32,
+}
+
+/// A plan's CPU code with its memory and its team.
+pub struct CpuDriver {
+    limits: Limits,
+    check: RowCheck,
+    /// `(max_rows, entry)`, ascending.
+    entries: Vec<(usize, EntryFn)>,
+    pool: ThreadPool,
+    threads: usize,
+    instruction_set: String,
+    kernels: Box<[*const u8]>,
+    barrier: Box<Barrier>,
+    arena: Region,
+    /// One part of `private_stride` bytes for each thread.
+    private: Region,
+    private_stride: usize,
+    cache: Region,
+    tokens: Vec<i32>,
+    positions: Vec<i32>,
+    slots: Vec<i32>,
+    outputs: Vec<i32>,
+    code: Code,
+    /// Keeps the weights mapped.
+    plan: Arc<PlanFile>,
+}
+
+impl CpuDriver {
+    /// Loads a plan: checks its requirements, maps its code, reserves memory, starts the team.
+    /// The time does not grow with the weights, which the kernel maps as they are touched.
+    ///
+    /// # Errors
+    /// What the plan needs and this machine has not.
+    pub fn load(plan: Arc<PlanFile>, options: CpuOptions) -> Result<Self, Error> {
+        let manifest = plan.manifest();
+        let kernels = Kernels::detect();
+        requirements::check(manifest)?;
+        let table = kernel_table(&kernels, manifest)?;
+        let threads = options.threads.unwrap_or_else(physical_cores).get();
+        let code = Code::map(plan.segment(SegmentKind::CpuCode))?;
+        let entries = entry_table(&code, &manifest.entries);
+        let max_rows = entries.last().map_or(0, |&(max_rows, _)| max_rows);
+        let memory = manifest.memory;
+        let slots = options.slots.clamp(1, memory.slots);
+        let limits = Limits {
+            vocabulary: manifest.model.vocabulary,
+            context: manifest.model.context,
+            slots,
+            max_rows,
+        };
+        // Parts of two threads never share a page, and so never a cache line.
+        let private_stride = memory.private.next_multiple_of(onebit_plan::PAGE);
+        let index = || Vec::with_capacity(max_rows);
+        Ok(Self {
+            limits,
+            check: RowCheck::new(limits),
+            entries,
+            pool: start_team(threads)?,
+            threads,
+            instruction_set: kernels.name().to_owned(),
+            kernels: table,
+            barrier: Box::new(Barrier::new(threads as u32)),
+            arena: Region::reserve("scratch buffers", memory.arena)?,
+            private: Region::reserve("threads' scratch", private_stride * threads as u64)?,
+            private_stride: private_stride as usize,
+            cache: Region::reserve("key/value cache", memory.slot * u64::from(slots))?,
+            tokens: index(),
+            positions: index(),
+            slots: index(),
+            outputs: index(),
+            code,
+            plan,
+        })
+    }
+
+    /// Threads of the team.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Name of the instruction set that the microkernels use.
+    pub fn instruction_set(&self) -> &str {
+        &self.instruction_set
+    }
+
+    /// Lays the rows out as the arrays that entries read.
+    fn fill_rows(&mut self, rows: &[Row]) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.slots.clear();
+        self.outputs.clear();
+        // Checked rows are below limits of at most 2^24, so no cast can wrap.
+        for (index, row) in (0_i32..).zip(rows) {
+            self.tokens.push(row.token as i32);
+            self.positions.push(row.position as i32);
+            self.slots.push(row.slot as i32);
+            if row.output {
+                self.outputs.push(index);
+            }
+        }
+    }
+
+    /// The step's context, but for the fields that belong to a thread.
+    fn context(&mut self, logits: &mut [f32]) -> StepContext {
+        StepContext {
+            kernels: self.kernels.as_ptr(),
+            code: self.code.start(),
+            weights: self.plan.segment(SegmentKind::Weights).as_ptr(),
+            arena: self.arena.start(),
+            private: self.private.start(),
+            cache: self.cache.start(),
+            tokens: self.tokens.as_ptr(),
+            positions: self.positions.as_ptr(),
+            slots: self.slots.as_ptr(),
+            outputs: self.outputs.as_ptr(),
+            logits: logits.as_mut_ptr(),
+            barrier: (&raw const *self.barrier).cast(),
+            rows: self.tokens.len() as u32,
+            output_rows: self.outputs.len() as u32,
+            thread: 0,
+            threads: self.threads as u32,
+        }
+    }
+}
+
+impl Driver for CpuDriver {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<(), Error> {
+        self.check.check(rows, logits.len())?;
+        self.fill_rows(rows);
+        // The check bounds the rows by the last entry's.
+        let fits = self.entries.partition_point(|&(max_rows, _)| max_rows < rows.len());
+        let (_, entry) = self.entries[fits];
+        let team = Team { shared: self.context(logits), private_stride: self.private_stride };
+        self.pool.broadcast(|worker| team.run(entry, worker.index()));
+        Ok(())
+    }
+}
+
+/// What the threads of one step share.
+struct Team {
+    shared: StepContext,
+    private_stride: usize,
+}
+
+// SAFETY: the pointers lead to memory that outlives the step (the driver is borrowed for it) and
+// that entries share by the rules of `onebit_plan::abi`: disjoint parts between two barriers.
+unsafe impl Sync for Team {}
+
+impl Team {
+    /// Runs the entry as thread `thread` of the team.
+    fn run(&self, entry: EntryFn, thread: usize) {
+        let private = self.shared.private.wrapping_add(thread * self.private_stride);
+        let context = StepContext { private, thread: thread as u32, ..self.shared };
+        // SAFETY: `entry` is an entry of the mapped code of a checked plan, which is trusted to
+        // keep to the contract of `EntryFn`; the context describes live buffers of the sizes that
+        // the plan asked for, and all threads of the team run it at the same time.
+        unsafe { entry(&raw const context) };
+    }
+}
+
+fn kernel_table(kernels: &Kernels, manifest: &Manifest) -> Result<Box<[*const u8]>, Error> {
+    let mut table = vec![std::ptr::null(); KernelId::COUNT].into_boxed_slice();
+    for &kernel in manifest.kernels.iter().chain([&KernelId::Barrier]) {
+        let function = kernels.function(kernel);
+        if function.is_null() {
+            return Err(Error::Kernel { kernel });
+        }
+        table[kernel.slot()] = function;
+    }
+    Ok(table)
+}
+
+/// Entries by the rows they hold. The plan's checks put their offsets inside the code.
+fn entry_table(code: &Code, entries: &[Entry]) -> Vec<(usize, EntryFn)> {
+    let mut table: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.max_rows as usize, code.entry(entry.offset as usize)))
+        .collect();
+    table.sort_by_key(|&(max_rows, _)| max_rows);
+    table
+}
+
+fn start_team(threads: usize) -> Result<ThreadPool, Error> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("step-{index}"))
+        .build()
+        .map_err(|error| Error::Threads { threads, reason: error.to_string() })
+}

@@ -1,0 +1,117 @@
+//! The seam between sequences and devices: a driver runs one step over a batch of rows.
+
+pub mod cpu;
+
+use crate::Error;
+
+/// One token of one sequence in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub token: u32,
+    /// Place of the token in its sequence; the cache of its slot holds all positions before it.
+    pub position: u32,
+    /// Which part of the cache the sequence owns.
+    pub slot: u32,
+    /// Whether the step computes this row's logits.
+    pub output: bool,
+}
+
+/// What a driver's steps can hold. Fixed at load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens are below this; also the floats of one row of logits.
+    pub vocabulary: u32,
+    /// Positions are below this.
+    pub context: u32,
+    /// Slots are below this.
+    pub slots: u32,
+    /// Rows of one step.
+    pub max_rows: usize,
+}
+
+/// Runs a plan's steps on one device.
+pub trait Driver {
+    /// The bounds that [`Driver::step`] enforces.
+    fn limits(&self) -> Limits;
+
+    /// Runs all rows and writes one row of `vocabulary` logits for each row with `output` set, in
+    /// the order of the rows. Rows of one slot stand in ascending, consecutive positions. A row's
+    /// logits depend on its own sequence only, bit for bit.
+    ///
+    /// # Errors
+    /// Rows outside the [`Limits`], or `logits` of another size. The cache is then unchanged.
+    fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<(), Error>;
+}
+
+/// Checks the rows of a step against a driver's limits.
+pub struct RowCheck {
+    limits: Limits,
+    /// Per slot, the position that its next row of this step must have.
+    next: Vec<Option<u32>>,
+}
+
+impl RowCheck {
+    /// A check that can be used for any number of steps without allocating.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, next: vec![None; limits.slots as usize] }
+    }
+
+    /// Whether every row may run, and `logits_len` is what the step will write.
+    pub fn check(&mut self, rows: &[Row], logits_len: usize) -> Result<(), Error> {
+        let Limits { vocabulary, context, slots, max_rows } = self.limits;
+        if rows.is_empty() || rows.len() > max_rows {
+            return Err(Error::Rows { rows: rows.len(), max_rows });
+        }
+        self.next.fill(None);
+        for row in rows {
+            if row.token >= vocabulary {
+                return Err(Error::Token { token: row.token, vocabulary });
+            }
+            if row.position >= context {
+                return Err(Error::ContextFull { held: row.position, adding: 1, context });
+            }
+            let Some(next) = self.next.get_mut(row.slot as usize) else {
+                return Err(Error::Slot { slot: row.slot, slots });
+            };
+            if let Some(expected) = next.replace(row.position + 1)
+                && expected != row.position
+            {
+                return Err(Error::Position { slot: row.slot, expected, found: row.position });
+            }
+        }
+        let expected = rows.iter().filter(|row| row.output).count() * vocabulary as usize;
+        if logits_len != expected {
+            return Err(Error::Logits { expected, found: logits_len });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_outside_the_limits_are_refused() {
+        let limits = Limits { vocabulary: 10, context: 4, slots: 2, max_rows: 3 };
+        let mut check = RowCheck::new(limits);
+        let row = Row { token: 9, position: 3, slot: 1, output: true };
+        assert!(check.check(&[row], 10).is_ok());
+        assert!(matches!(check.check(&[], 0), Err(Error::Rows { rows: 0, .. })));
+        assert!(matches!(check.check(&[row; 4], 40), Err(Error::Rows { rows: 4, .. })));
+        assert!(matches!(check.check(&[row], 20), Err(Error::Logits { expected: 10, .. })));
+        let cases: [(Row, fn(&Error) -> bool); 3] = [
+            (Row { token: 10, ..row }, |e| matches!(e, Error::Token { token: 10, .. })),
+            (Row { position: 4, ..row }, |e| matches!(e, Error::ContextFull { held: 4, .. })),
+            (Row { slot: 2, ..row }, |e| matches!(e, Error::Slot { slot: 2, .. })),
+        ];
+        for (bad, expected) in cases {
+            assert!(expected(&check.check(&[bad], 10).unwrap_err()));
+        }
+        let first = Row { position: 0, ..row };
+        let second = Row { position: 1, ..row };
+        assert!(check.check(&[first, second], 20).is_ok());
+        assert!(matches!(check.check(&[first, first], 20), Err(Error::Position { .. })));
+        assert!(matches!(check.check(&[second, first], 20), Err(Error::Position { .. })));
+    }
+}

@@ -50,11 +50,10 @@ pub fn breaches(metadata: &Value) -> Vec<String> {
 /// # Panics
 /// When cargo fails.
 pub fn metadata() -> Value {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let version = Command::new("rustc").arg("-vV").output().expect("rustc runs");
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc -vV");
-    let output = Command::new(cargo)
+    let output = Command::new(env!("CARGO"))
         .current_dir(crate::tree::workspace())
         .args(["metadata", "--format-version", "1", "--filter-platform", host])
         .output()

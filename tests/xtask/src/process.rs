@@ -12,9 +12,9 @@ pub fn workspace() -> PathBuf {
     here.ancestors().nth(2).expect("xtask lies two folders below the workspace").to_path_buf()
 }
 
-/// The cargo that runs this program.
+/// The cargo that built this program.
 pub fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(env!("CARGO"));
     command.current_dir(workspace());
     command
 }

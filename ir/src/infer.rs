@@ -202,7 +202,7 @@ impl Checker<'_> {
         if self.inputs[1] != &TensorType::new(Elem::I32, [lead]) {
             return Err(self.error(format!("positions are {}, expected i32[T]", self.inputs[1])));
         }
-        if dims == 0 || dims % 2 != 0 || dims > dim {
+        if dims == 0 || !dims.is_multiple_of(2) || dims > dim {
             return Err(self.error(format!("cannot rotate {dims} of {dim} elements")));
         }
         if self.inputs.len() == 3 {

@@ -3,6 +3,9 @@
 //! Only [`verify`] makes a [`GraphInfo`]; whoever lowers or interprets a graph asks for one and may
 //! rely on every rule here. An edit of the graph makes its info stale.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use crate::graph::{Graph, ValueId};

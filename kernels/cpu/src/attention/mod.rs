@@ -1,0 +1,191 @@
+//! Causal attention over the f16 cache, and the writes into it.
+//!
+//! A row's result is fixed by its own query and cache alone, bit for bit: keys come in tiles of 16
+//! and blocks of [`tile::BLOCK_POSITIONS`] at *absolute* positions, every sum runs over ascending
+//! positions or dimensions, and what a row may not see takes no part in any sum. Hence the
+//! grouping of rows, the number of threads and the instruction set change the speed only.
+//!
+//! Work is split without talk: [`share`] gives each thread a run of the (row, head) queries,
+//! balanced by the positions they see, and [`tile`] takes up to eight of the run together, so that
+//! a key or value read from the cache serves all of them.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+mod dot;
+mod isa;
+mod kv;
+mod math;
+pub mod portable;
+mod share;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+use std::ops::Range;
+
+use onebit_plan::abi::{AttentionShape, KEY_TILE, StepContext};
+
+use isa::Isa;
+use share::Share;
+use tile::{Cache, Query, Scratch};
+
+/// Largest `key_dim` and `value_dim` that attention takes; the compiler refuses larger ones.
+pub const MAX_HEAD_DIM: usize = 256;
+
+/// One step as attention sees it.
+struct Step<'a> {
+    shape: &'a AttentionShape,
+    slots: &'a [i32],
+    positions: &'a [i32],
+    cache: *const u8,
+    q: *const f32,
+    out: *mut f32,
+}
+
+impl Step<'_> {
+    /// Positions that a row sees.
+    fn visible(&self, row: usize) -> Range<usize> {
+        let end = self.positions[row] as usize + 1;
+        match self.shape.window as usize {
+            0 => 0..end,
+            window => end.saturating_sub(window)..end,
+        }
+    }
+
+    /// The run of rows from `first` that have the slot of `first`.
+    fn group(&self, first: usize) -> Range<usize> {
+        let slot = self.slots[first];
+        let others = self.slots[first..].iter().take_while(|s| **s == slot).count();
+        first..first + others
+    }
+
+    /// Query of a row and head.
+    ///
+    /// # Safety
+    /// The step has the row and the shape has the head; no other query of this row and head lives.
+    unsafe fn query(&self, row: usize, head: usize) -> Query<'_> {
+        let (key_dim, value_dim) = (self.shape.key_dim as usize, self.shape.value_dim as usize);
+        let q = row * self.shape.q_stride as usize + head * key_dim;
+        let out = row * self.shape.out_stride as usize + head * value_dim;
+        // SAFETY: the row of q holds all heads.
+        let q = unsafe { self.q.add(q) };
+        // SAFETY: the row of the output holds all heads.
+        let out = unsafe { self.out.add(out) };
+        Query {
+            // SAFETY: as above; nothing writes q during the call.
+            q: unsafe { std::slice::from_raw_parts(q, key_dim) },
+            // SAFETY: as above; heads do not overlap and this head is asked for once.
+            out: unsafe { std::slice::from_raw_parts_mut(out, value_dim) },
+            visible: self.visible(row),
+        }
+    }
+
+    /// Keys and values of one slot and key/value head, up to position `end`.
+    ///
+    /// # Safety
+    /// The cache has the slot and the head, and `end <= context`.
+    unsafe fn head_cache(&self, slot: usize, head: usize, end: usize) -> Cache<'_> {
+        let shape = self.shape;
+        let (key_dim, value_dim) = (shape.key_dim as usize, shape.value_dim as usize);
+        let context = shape.context as usize;
+        let slot = slot * shape.slot_bytes as usize;
+        let keys = slot + shape.key_offset as usize + head * context * key_dim * size_of::<u16>();
+        let values =
+            slot + shape.value_offset as usize + head * context * value_dim * size_of::<u16>();
+        // SAFETY: inside the cache.
+        let keys = unsafe { self.cache.add(keys) }.cast();
+        // SAFETY: inside the cache.
+        let values = unsafe { self.cache.add(values) }.cast();
+        Cache {
+            // SAFETY: whole key tiles fit in the context; nothing writes during the call.
+            keys: unsafe { std::slice::from_raw_parts(keys, end.div_ceil(KEY_TILE) * key_dim) },
+            // SAFETY: as above.
+            values: unsafe { std::slice::from_raw_parts(values, end * value_dim) },
+            key_dim,
+            value_dim,
+        }
+    }
+}
+
+/// [`onebit_plan::abi::AttentionFn`] over any instruction set: this thread's share of the step.
+///
+/// # Safety
+/// `context`, `shape` and what they point at are valid and fit each other; `key_dim` and
+/// `value_dim` are at most [`MAX_HEAD_DIM`]; slots and positions lie inside the cache, which no
+/// thread writes meanwhile; rows of one slot stand together, in ascending order of position.
+#[inline(always)]
+unsafe fn run<I: Isa>(
+    isa: I,
+    context: *const StepContext,
+    shape: *const AttentionShape,
+    q: *const f32,
+    out: *mut f32,
+) {
+    // SAFETY: valid by the contract.
+    let context = unsafe { &*context };
+    let rows = context.rows as usize;
+    let step = Step {
+        // SAFETY: valid by the contract.
+        shape: unsafe { &*shape },
+        // SAFETY: one slot a row.
+        slots: unsafe { std::slice::from_raw_parts(context.slots, rows) },
+        // SAFETY: one position a row.
+        positions: unsafe { std::slice::from_raw_parts(context.positions, rows) },
+        cache: context.cache,
+        q,
+        out,
+    };
+    let heads = step.shape.heads as usize;
+    let per_kv_head = heads / step.shape.kv_heads as usize;
+    let mut share = Share::new(
+        (0..rows).map(|row| step.visible(row).len()),
+        heads,
+        context.thread as usize,
+        context.threads as usize,
+    );
+    let mut scratch = Scratch::new();
+    let mut first = 0;
+    while first < rows {
+        let group = step.group(first);
+        first = group.end;
+        for kv_head in 0..step.shape.kv_heads as usize {
+            let lengths = group.clone().map(|row| step.visible(row).len());
+            let mine = share.take(lengths, per_kv_head);
+            // SAFETY: the contract, and shares of two threads do not overlap.
+            unsafe { attend(isa, &step, group.start, kv_head, mine, &mut scratch) };
+        }
+    }
+}
+
+/// Computes a run of the queries of one slot and key/value head; query i is head
+/// `i % per_kv_head` of row `first_row + i / per_kv_head`.
+///
+/// # Safety
+/// As [`run`]; no other thread computes these queries.
+#[inline(always)]
+unsafe fn attend<I: Isa>(
+    isa: I,
+    step: &Step<'_>,
+    first_row: usize,
+    kv_head: usize,
+    queries: Range<usize>,
+    scratch: &mut Scratch,
+) {
+    let per_kv_head = step.shape.heads as usize / step.shape.kv_heads as usize;
+    let slot = step.slots[first_row] as usize;
+    let tiles = queries.len().div_ceil(tile::most_queries(isa));
+    for i in 0..tiles {
+        let cut = |i: usize| queries.start + queries.len() * i / tiles;
+        let members = cut(i)..cut(i + 1);
+        let last_row = first_row + (members.end - 1) / per_kv_head;
+        // SAFETY: the slot and the last row's positions lie inside the cache.
+        let cache = unsafe { step.head_cache(slot, kv_head, step.visible(last_row).end) };
+        scratch.run(isa, step.shape, &cache, members, |member| {
+            let row = first_row + member / per_kv_head;
+            // SAFETY: the member is a query of this group, and asked for once.
+            unsafe { step.query(row, kv_head * per_kv_head + member % per_kv_head) }
+        });
+    }
+}

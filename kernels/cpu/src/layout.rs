@@ -1,0 +1,194 @@
+//! Byte layout of every storage class, said once: packing, the kernels and gather all read
+//! [`Layout`] and nothing else.
+//!
+//! A packed matrix `[n, k]` is a sequence of tiles of [`TILE_ROWS`] rows (n is padded with zero
+//! rows). An integer tile is a sequence of records along k, each a multiple of 64 bytes: the
+//! codes of its 32-element blocks, then the scales of all its blocks. "lane" is the row within
+//! the tile, "quad" q is elements `4q..4q+4` of a block, and one line is 64 bytes.
+//!
+//! | codes            | bytes a block | content                                                  |
+//! |------------------|---------------|----------------------------------------------------------|
+//! | `Nibbles`        | 256           | line j of 4, byte `lane*4+i`: low nibble is quad j, high nibble quad j+4, element i |
+//! | `NibblesAndBit`  | 320           | `Nibbles`, then a line whose byte `lane*4+i` holds in bit q the code's bit 4 of quad q |
+//! | `NibblesAndPair` | 384           | `Nibbles`, then line h of 2: bits `2c..2c+2` of byte `lane*4+i` are the code's bits 4..6 of quad 4h+c |
+//! | `Bytes`          | 512           | line q of 8, byte `lane*4+i`: the code                    |
+//!
+//! | scales           | content after the codes                                                |
+//! |------------------|------------------------------------------------------------------------|
+//! | `Block`          | `d: f16[blocks][16]`                                                    |
+//! | `BlockMin`       | `d: f16[blocks][16]`, `m: f16[blocks][16]`                              |
+//! | `SuperMin`       | `sub: i8[8][16]`, `sub_min: u8[8][16]`, `d: f16[16]`, `dmin: f16[16]`   |
+//! | `Super`          | `sub: i8[16][16]` (one per 16 elements), `d: f16[16]`, 32 bytes of zero |
+//! | `Group`          | `scale: f32[2][16]` (one per 16 elements)                               |
+//! | `GroupMin`       | `scale: f32[2][16]`, `min: f32[2][16]`                                  |
+//!
+//! Float classes hold `[k][16]` elements a tile, padded to 64 bytes.
+
+use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
+
+/// How the codes of one block are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codes {
+    Nibbles,
+    NibblesAndBit,
+    NibblesAndPair,
+    Bytes,
+}
+
+/// How the scales of one record are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScaleForm {
+    Block,
+    BlockMin,
+    SuperMin,
+    Super,
+    Group,
+    GroupMin,
+}
+
+/// Layout of one integer storage class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub codes: Codes,
+    pub scales: ScaleForm,
+    /// 32-element blocks of one record.
+    pub blocks: usize,
+    /// A stored code is the value plus `1 << bias`; `None` when it is the value.
+    pub bias: Option<u32>,
+}
+
+impl Layout {
+    /// Layout of an integer class, `None` for a float one.
+    pub const fn of(class: StorageClass) -> Option<Self> {
+        use StorageClass::*;
+        let (codes, scales, blocks, bias) = match class {
+            Q4D => (Codes::Nibbles, ScaleForm::Block, 2, Some(3)),
+            Q4DM => (Codes::Nibbles, ScaleForm::BlockMin, 1, None),
+            Q5D => (Codes::NibblesAndBit, ScaleForm::Block, 2, Some(4)),
+            Q5DM => (Codes::NibblesAndBit, ScaleForm::BlockMin, 1, None),
+            Q8D => (Codes::Bytes, ScaleForm::Block, 2, Some(7)),
+            Q4K => (Codes::Nibbles, ScaleForm::SuperMin, 8, None),
+            Q5K => (Codes::NibblesAndBit, ScaleForm::SuperMin, 8, None),
+            Q6K => (Codes::NibblesAndPair, ScaleForm::Super, 8, Some(5)),
+            I8G16 => (Codes::Bytes, ScaleForm::Group, 1, Some(7)),
+            I8G16M => (Codes::Bytes, ScaleForm::GroupMin, 1, Some(7)),
+            F16 | BF16 | F32 => return None,
+        };
+        Some(Self { codes, scales, blocks, bias })
+    }
+
+    /// Bytes of the codes of one block.
+    pub const fn block_bytes(&self) -> usize {
+        match self.codes {
+            Codes::Nibbles => 256,
+            Codes::NibblesAndBit => 320,
+            Codes::NibblesAndPair => 384,
+            Codes::Bytes => 512,
+        }
+    }
+
+    /// Offset of the scales in a record.
+    pub const fn scales_at(&self) -> usize {
+        self.blocks * self.block_bytes()
+    }
+
+    /// Bytes of one record.
+    pub const fn record_bytes(&self) -> usize {
+        let scales = match self.scales {
+            ScaleForm::Block => self.blocks * TILE_ROWS * 2,
+            ScaleForm::BlockMin => self.blocks * TILE_ROWS * 4,
+            ScaleForm::SuperMin => 16 * TILE_ROWS + 4 * TILE_ROWS,
+            ScaleForm::Super => 16 * TILE_ROWS + 4 * TILE_ROWS,
+            ScaleForm::Group => 2 * TILE_ROWS * 4,
+            ScaleForm::GroupMin => 4 * TILE_ROWS * 4,
+        };
+        let bytes = self.scales_at() + scales;
+        assert!(bytes.is_multiple_of(BUFFER_ALIGN));
+        bytes
+    }
+
+    /// Bits of a stored code.
+    pub const fn bits(&self) -> u32 {
+        match self.codes {
+            Codes::Nibbles => 4,
+            Codes::NibblesAndBit => 5,
+            Codes::NibblesAndPair => 6,
+            Codes::Bytes => 8,
+        }
+    }
+
+    /// Least and greatest value a code may stand for.
+    pub const fn value_range(&self) -> (i32, i32) {
+        let bias = match self.bias {
+            Some(shift) => 1 << shift,
+            None => 0,
+        };
+        (-bias, (1 << self.bits()) - 1 - bias)
+    }
+
+    /// Whether an element is `scale * code + min`.
+    pub const fn has_min(&self) -> bool {
+        matches!(self.scales, ScaleForm::BlockMin | ScaleForm::SuperMin | ScaleForm::GroupMin)
+    }
+
+    /// Whether each block has two scales, one for each 16 elements.
+    pub const fn has_groups(&self) -> bool {
+        matches!(self.scales, ScaleForm::Super | ScaleForm::Group | ScaleForm::GroupMin)
+    }
+}
+
+/// Whether a matrix with rows of `k` elements can be packed as `class`: integer classes take
+/// whole blocks of 32, the K classes whole super-blocks of 256, float classes any k > 0.
+pub const fn supports(class: StorageClass, k: usize) -> bool {
+    let unit = match class {
+        StorageClass::Q4K | StorageClass::Q5K | StorageClass::Q6K => 256,
+        StorageClass::F16 | StorageClass::BF16 | StorageClass::F32 => 1,
+        _ => BLOCK,
+    };
+    k > 0 && k.is_multiple_of(unit)
+}
+
+/// Bytes of one tile of [`TILE_ROWS`] rows of `k` elements; a multiple of 64.
+pub const fn tile_bytes(class: StorageClass, k: usize) -> usize {
+    match Layout::of(class) {
+        Some(layout) => k.div_ceil(layout.blocks * BLOCK) * layout.record_bytes(),
+        None => {
+            let element = if matches!(class, StorageClass::F32) { 4 } else { 2 };
+            (k * TILE_ROWS * element).next_multiple_of(BUFFER_ALIGN)
+        }
+    }
+}
+
+/// Bytes of a packed matrix of `n` rows of `k` elements.
+pub const fn packed_bytes(class: StorageClass, n: usize, k: usize) -> usize {
+    n.div_ceil(TILE_ROWS) * tile_bytes(class, k)
+}
+
+/// A storage class as a type, so that kernels are compiled once per class.
+pub(crate) trait Class {
+    const CLASS: StorageClass;
+}
+
+/// An integer storage class as a type.
+pub(crate) trait IntegerClass: Class {
+    const LAYOUT: Layout = match Layout::of(Self::CLASS) {
+        Some(layout) => layout,
+        None => panic!("float classes have no block layout"),
+    };
+}
+
+/// A float storage class as a type.
+pub(crate) trait FloatClass: Class {}
+
+macro_rules! classes {
+    ($kind:ident: $($name:ident)*) => { $(
+        pub(crate) struct $name;
+        impl Class for $name {
+            const CLASS: StorageClass = StorageClass::$name;
+        }
+        impl $kind for $name {}
+    )* };
+}
+
+classes!(IntegerClass: Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M);
+classes!(FloatClass: F16 BF16 F32);

@@ -1,0 +1,415 @@
+//! AVX-512 VNNI: one zmm holds 16 output rows x 4 elements of k, so `vpdpbusd` with a broadcast
+//! of 4 activation bytes yields 16 outputs and nothing is ever summed across lanes.
+//!
+//! The order is tile, panel, block: a tile's codes come from memory for the first panel and from
+//! cache for the rest, and each block is unpacked once for all rows of a panel.
+
+use std::arch::x86_64::*;
+
+use super::{Call, Record};
+use crate::layout::{Codes, IntegerClass, ScaleForm};
+
+/// How far ahead of its reads a kernel prefetches weights, in bytes. Long enough to cover DRAM
+/// latency at full bandwidth, short enough that lines are still in L1 when they are read.
+const PREFETCH: usize = 4096;
+
+/// Matrix product of an integer class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
+///
+/// # Safety
+/// As `MatmulFn` demands; the CPU has the enabled features.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
+pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
+    weights: *const u8,
+    activations: *const u8,
+    out: *mut f32,
+    k: u32,
+    n0: u32,
+    n1: u32,
+    m: u32,
+    out_stride: u32,
+) {
+    let call = Call::new::<C>(weights, activations, out, k, n0, n1, m, out_stride);
+    match call.panel_rows() {
+        // SAFETY: the caller's promise is passed on.
+        1 => unsafe { run::<C, 1>(&call) },
+        // SAFETY: as above.
+        2 => unsafe { run::<C, 2>(&call) },
+        // SAFETY: as above.
+        4 => unsafe { run::<C, 4>(&call) },
+        // SAFETY: as above.
+        _ => unsafe { run::<C, 8>(&call) },
+    }
+}
+
+/// # Safety
+/// As [`matmul`]; panels have `P` rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn run<C: IntegerClass, const P: usize>(call: &Call) {
+    for n in call.tiles() {
+        for panel in 0..call.rows.div_ceil(P) {
+            // SAFETY: the tile and the panel are whole and readable.
+            let acc =
+                unsafe { product::<C, P>(call.tile(n), call.panel::<P>(panel), call.blocks()) };
+            let mask = u16::MAX >> (16 - call.lanes(n));
+            for (r, acc) in (panel * P..call.rows).zip(acc) {
+                // SAFETY: masked to the lanes in range; row r is below m.
+                unsafe { _mm512_mask_storeu_ps(call.output(r, n), mask, acc) };
+            }
+        }
+    }
+}
+
+/// 16 outputs for each of a panel's rows.
+///
+/// # Safety
+/// `tile` and `panel` are readable for `blocks` blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn product<C: IntegerClass, const P: usize>(
+    tile: *const u8,
+    panel: *const u8,
+    blocks: usize,
+) -> [__m512; P] {
+    let mut acc = [_mm512_setzero_ps(); P];
+    let per_record = C::LAYOUT.blocks;
+    let mut record = tile;
+    let mut b = 0;
+    while b < blocks {
+        for line in (0..C::LAYOUT.record_bytes()).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(PREFETCH + line).cast());
+        }
+        for index in 0..per_record.min(blocks - b) {
+            // SAFETY: the record holds this block.
+            let block = unsafe { unpack::<C>(record, index) };
+            let activations = Record::<P>(panel.wrapping_add((b + index) * Record::<P>::BYTES));
+            for (r, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: the panel holds this block's record.
+                *acc = unsafe { accumulate::<C, P>(&block, activations, r, *acc) };
+            }
+        }
+        record = record.wrapping_add(C::LAYOUT.record_bytes());
+        b += per_record;
+    }
+    acc
+}
+
+/// One block of a tile in registers. Index 1 of `scale` and `min` is for classes with a scale
+/// per 16 elements; `min` for classes that have one.
+struct Block {
+    codes: [__m512i; 8],
+    scale: [__m512; 2],
+    min: [__m512; 2],
+}
+
+/// Adds one block to one row's outputs, in the order of [`super`].
+///
+/// # Safety
+/// `x` is a whole record.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn accumulate<C: IntegerClass, const P: usize>(
+    block: &Block,
+    x: Record<P>,
+    r: usize,
+    acc: __m512,
+) -> __m512 {
+    let layout = C::LAYOUT;
+    // SAFETY (all loads below): fields of the record.
+    let d = unsafe { broadcast_f32(x.d(r)) };
+    if !layout.has_groups() {
+        let start = match layout.bias {
+            // SAFETY: see above.
+            Some(bias) => shift_left(unsafe { broadcast_i32(x.n32(r)) }, bias),
+            None => _mm512_setzero_si512(),
+        };
+        // SAFETY: see above.
+        let dot = unsafe { dot::<P, 0, 8>(start, block, x, r) };
+        let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(block.scale[0], d), acc);
+        if !layout.has_min() {
+            return acc;
+        }
+        // SAFETY: see above.
+        return _mm512_fmadd_ps(block.min[0], unsafe { broadcast_f32(x.s(r)) }, acc);
+    }
+    // SAFETY: see above.
+    let low = unsafe { broadcast_i32(x.n16(r)) };
+    // SAFETY: see above.
+    let high = _mm512_sub_epi32(unsafe { broadcast_i32(x.n32(r)) }, low);
+    let bias = layout.bias.unwrap_or(0);
+    // SAFETY: see above.
+    let dots = unsafe {
+        [
+            dot::<P, 0, 4>(shift_left(low, bias), block, x, r),
+            dot::<P, 4, 8>(shift_left(high, bias), block, x, r),
+        ]
+    };
+    let mut acc = acc;
+    for (g, negated) in [low, high].into_iter().enumerate() {
+        let scale = _mm512_mul_ps(block.scale[g], d);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[g]), scale, acc);
+        if layout.has_min() {
+            // sum * d, with the sign of both factors' product kept: -(negated) is exact.
+            let sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), negated));
+            acc = _mm512_fmadd_ps(block.min[g], _mm512_mul_ps(sum, d), acc);
+        }
+    }
+    acc
+}
+
+/// Integer products of quads `FROM..TO` of row r, added to `acc`.
+///
+/// # Safety
+/// `x` is a whole record.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn dot<const P: usize, const FROM: usize, const TO: usize>(
+    acc: __m512i,
+    block: &Block,
+    x: Record<P>,
+    r: usize,
+) -> __m512i {
+    let mut acc = acc;
+    for (q, codes) in block.codes.iter().enumerate().take(TO).skip(FROM) {
+        // SAFETY: quad q of row r lies in the record.
+        let quad = unsafe { broadcast_i32(x.quad(r, q)) };
+        acc = _mm512_dpbusd_epi32(acc, *codes, quad);
+    }
+    acc
+}
+
+/// # Safety
+/// `record` is a whole record of the class and holds block `index`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn unpack<C: IntegerClass>(record: *const u8, index: usize) -> Block {
+    let codes = record.wrapping_add(index * C::LAYOUT.block_bytes());
+    // SAFETY: the block's codes lie in the record.
+    let codes = unsafe { unpack_codes::<C>(codes) };
+    let scales = record.wrapping_add(C::LAYOUT.scales_at());
+    // SAFETY: the record's scales follow its codes.
+    let (scale, min) = unsafe { unpack_scales::<C>(scales, index) };
+    Block { codes, scale, min }
+}
+
+/// # Safety
+/// `p` is the start of a block's codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn unpack_codes<C: IntegerClass>(p: *const u8) -> [__m512i; 8] {
+    let mut codes = [_mm512_setzero_si512(); 8];
+    if C::LAYOUT.codes == Codes::Bytes {
+        for (q, codes) in codes.iter_mut().enumerate() {
+            // SAFETY: line q of 8.
+            *codes = unsafe { load(p.wrapping_add(64 * q)) };
+        }
+        return codes;
+    }
+    let nibble = _mm512_set1_epi8(15);
+    for j in 0..4 {
+        // SAFETY: line j of 4.
+        let line = unsafe { load(p.wrapping_add(64 * j)) };
+        codes[j] = _mm512_and_si512(line, nibble);
+        codes[j + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
+    }
+    let high = p.wrapping_add(256);
+    match C::LAYOUT.codes {
+        Codes::Nibbles | Codes::Bytes => codes,
+        // SAFETY: the line of high bits follows the nibbles.
+        Codes::NibblesAndBit => add_bits(codes, unsafe { load(high) }),
+        Codes::NibblesAndPair => {
+            // SAFETY: the first of two lines of bit pairs.
+            let low = unsafe { load(high) };
+            // SAFETY: the second one.
+            add_pairs(codes, low, unsafe { load(high.wrapping_add(64)) })
+        }
+    }
+}
+
+/// Adds bit q of each byte of `line` to quad q as bit 4.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn add_bits(codes: [__m512i; 8], line: __m512i) -> [__m512i; 8] {
+    let bit = _mm512_set1_epi8(16);
+    let moved = [
+        _mm512_slli_epi16::<4>(line),
+        _mm512_slli_epi16::<3>(line),
+        _mm512_slli_epi16::<2>(line),
+        _mm512_slli_epi16::<1>(line),
+        line,
+        _mm512_srli_epi16::<1>(line),
+        _mm512_srli_epi16::<2>(line),
+        _mm512_srli_epi16::<3>(line),
+    ];
+    let mut codes = codes;
+    for (codes, moved) in codes.iter_mut().zip(moved) {
+        *codes = _mm512_or_si512(*codes, _mm512_and_si512(moved, bit));
+    }
+    codes
+}
+
+/// Adds pair c of each byte of line h to quad 4h + c as bits 4 and 5.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn add_pairs(codes: [__m512i; 8], low: __m512i, high: __m512i) -> [__m512i; 8] {
+    let pair = _mm512_set1_epi8(0x30);
+    let mut codes = codes;
+    for (codes, line) in codes.chunks_exact_mut(4).zip([low, high]) {
+        let moved = [
+            _mm512_slli_epi16::<4>(line),
+            _mm512_slli_epi16::<2>(line),
+            line,
+            _mm512_srli_epi16::<2>(line),
+        ];
+        for (codes, moved) in codes.iter_mut().zip(moved) {
+            *codes = _mm512_or_si512(*codes, _mm512_and_si512(moved, pair));
+        }
+    }
+    codes
+}
+
+/// Scales and minima of block `index`, as [`Block`] holds them.
+///
+/// # Safety
+/// `p` is the start of a record's scales.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn unpack_scales<C: IntegerClass>(p: *const u8, index: usize) -> ([__m512; 2], [__m512; 2]) {
+    let zero = _mm512_setzero_ps();
+    let at = |offset: usize| p.wrapping_add(offset);
+    // SAFETY (all loads below): offsets of the scale form, see `layout`.
+    match C::LAYOUT.scales {
+        // SAFETY: see above.
+        ScaleForm::Block => ([unsafe { load_f16(at(32 * index)) }, zero], [zero; 2]),
+        ScaleForm::BlockMin => {
+            // SAFETY: see above.
+            let d = unsafe { load_f16(at(32 * index)) };
+            // SAFETY: see above.
+            let m = unsafe { load_f16(at(32 * (C::LAYOUT.blocks + index))) };
+            ([d, zero], [m, zero])
+        }
+        ScaleForm::SuperMin => {
+            // SAFETY: see above.
+            let sub = unsafe { load_i8(at(16 * index)) };
+            // SAFETY: see above.
+            let sub_min = unsafe { load_u8(at(128 + 16 * index)) };
+            // SAFETY: see above.
+            let d = unsafe { load_f16(at(256)) };
+            // SAFETY: see above.
+            let dmin = unsafe { load_f16(at(288)) };
+            ([_mm512_mul_ps(d, sub), zero], [_mm512_mul_ps(negate(dmin), sub_min), zero])
+        }
+        ScaleForm::Super => {
+            // SAFETY: see above.
+            let d = unsafe { load_f16(at(256)) };
+            // SAFETY: see above.
+            let low = unsafe { load_i8(at(32 * index)) };
+            // SAFETY: see above.
+            let high = unsafe { load_i8(at(32 * index + 16)) };
+            ([_mm512_mul_ps(d, low), _mm512_mul_ps(d, high)], [zero; 2])
+        }
+        ScaleForm::Group => {
+            // SAFETY: see above.
+            (unsafe { load_f32_pair(p) }, [zero; 2])
+        }
+        ScaleForm::GroupMin => {
+            // SAFETY: see above.
+            (unsafe { load_f32_pair(p) }, unsafe { load_f32_pair(at(128)) })
+        }
+    }
+}
+
+/// Shifts left by one of the biases that classes use.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn shift_left(x: __m512i, bias: u32) -> __m512i {
+    match bias {
+        3 => _mm512_slli_epi32::<3>(x),
+        4 => _mm512_slli_epi32::<4>(x),
+        5 => _mm512_slli_epi32::<5>(x),
+        _ => _mm512_slli_epi32::<7>(x),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn negate(x: __m512) -> __m512 {
+    let sign = _mm512_set1_epi32(i32::MIN);
+    _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), sign))
+}
+
+/// # Safety
+/// 64 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load(p: *const u8) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_loadu_si512(p.cast()) }
+}
+
+/// Two vectors of 16 floats.
+///
+/// # Safety
+/// 128 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_f32_pair(p: *const u8) -> [__m512; 2] {
+    // SAFETY: the caller's promise.
+    let low = unsafe { load(p) };
+    // SAFETY: the caller's promise.
+    let high = unsafe { load(p.wrapping_add(64)) };
+    [_mm512_castsi512_ps(low), _mm512_castsi512_ps(high)]
+}
+
+/// 16 f16 as f32.
+///
+/// # Safety
+/// 32 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_f16(p: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(p.cast()) })
+}
+
+/// 16 i8 as f32.
+///
+/// # Safety
+/// 16 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_i8(p: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { _mm_loadu_si128(p.cast()) };
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+}
+
+/// 16 u8 as f32.
+///
+/// # Safety
+/// 16 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_u8(p: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { _mm_loadu_si128(p.cast()) };
+    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+}
+
+/// # Safety
+/// 4 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn broadcast_i32(p: *const u8) -> __m512i {
+    // SAFETY: the caller's promise.
+    _mm512_set1_epi32(unsafe { p.cast::<i32>().read_unaligned() })
+}
+
+/// # Safety
+/// 4 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn broadcast_f32(p: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    _mm512_set1_ps(unsafe { p.cast::<f32>().read_unaligned() })
+}

@@ -1,0 +1,137 @@
+//! Matrix products of packed weights with a step's activations.
+//!
+//! Every output has one order of operations, whatever the instruction set, m, the row range or
+//! the thread, so results agree bit for bit. `fma` rounds once, integers are exact.
+//!
+//! Integer classes, acc = 0, then for each block b of 32 elements, ascending:
+//! ```text
+//! one scale a block:            two scales a block, for g in 0, 1 (16 elements each):
+//!   t   = f32(dot(code, q))       t   = f32(dot_g(code, q))
+//!   acc = fma(t, w * d, acc)      acc = fma(t, w[g] * d, acc)
+//!   acc = fma(min, s, acc)        acc = fma(min[g], f32(sum_g(q)) * d, acc)
+//! ```
+//! The last line only for classes with a minimum. `code` is the value (without bias), `d`, `q`
+//! and `s` are the activation's. K classes: `w = f32(d) * f32(sub)` and
+//! `min = -(f32(dmin) * f32(sub_min))`, both exact.
+//!
+//! Float classes: elements of even k add up in one accumulator by `fma(weight, x, acc)`, those
+//! of odd k in another, both ascending; the result is `even + odd`.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512_float;
+pub(crate) mod portable;
+
+use onebit_plan::abi::{BLOCK, RECORD_ROW_BYTES, TILE_ROWS, panel_rows};
+
+use crate::layout::{Class, tile_bytes};
+
+/// Arguments of a [`MatmulFn`](onebit_plan::abi::MatmulFn) with its addresses worked out.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    weights: *const u8,
+    activations: *const u8,
+    out: *mut f32,
+    k: usize,
+    rows: usize,
+    first: usize,
+    end: usize,
+    out_stride: usize,
+    tile_bytes: usize,
+}
+
+impl Call {
+    #[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
+    fn new<C: Class>(
+        weights: *const u8,
+        activations: *const u8,
+        out: *mut f32,
+        k: u32,
+        n0: u32,
+        n1: u32,
+        m: u32,
+        out_stride: u32,
+    ) -> Self {
+        Self {
+            weights,
+            activations,
+            out,
+            k: k as usize,
+            rows: m as usize,
+            first: n0 as usize,
+            end: n1 as usize,
+            out_stride: out_stride as usize,
+            tile_bytes: tile_bytes(C::CLASS, k as usize),
+        }
+    }
+
+    /// Blocks of 32 elements in a row.
+    fn blocks(&self) -> usize {
+        self.k / BLOCK
+    }
+
+    /// First output row of each tile in the range.
+    fn tiles(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.first..self.end).step_by(TILE_ROWS)
+    }
+
+    /// The tile that starts at output row `n`.
+    fn tile(&self, n: usize) -> *const u8 {
+        self.weights.wrapping_add(n / TILE_ROWS * self.tile_bytes)
+    }
+
+    /// Output rows of the tile at `n` that are in the range.
+    fn lanes(&self, n: usize) -> usize {
+        TILE_ROWS.min(self.end - n)
+    }
+
+    /// Panel `index` of `P` activation rows.
+    fn panel<const P: usize>(&self, index: usize) -> *const u8 {
+        self.activations.wrapping_add(index * self.blocks() * P * RECORD_ROW_BYTES)
+    }
+
+    /// Where output `n` of row `r` goes.
+    fn output(&self, r: usize, n: usize) -> *mut f32 {
+        self.out.wrapping_add(r * self.out_stride + n)
+    }
+
+    /// Rows of a panel.
+    fn panel_rows(&self) -> usize {
+        panel_rows(self.rows)
+    }
+}
+
+/// One block record of `P` activation rows, see [`onebit_plan::abi::Activation::Q8`].
+#[derive(Clone, Copy)]
+struct Record<const P: usize>(*const u8);
+
+impl<const P: usize> Record<P> {
+    const BYTES: usize = P * RECORD_ROW_BYTES;
+
+    /// Address of quad `q` of row `r`.
+    #[inline(always)]
+    fn quad(self, r: usize, q: usize) -> *const u8 {
+        self.0.wrapping_add(r * BLOCK + q * 4)
+    }
+
+    #[inline(always)]
+    fn d(self, r: usize) -> *const u8 {
+        self.0.wrapping_add(P * BLOCK + 4 * r)
+    }
+
+    #[inline(always)]
+    fn s(self, r: usize) -> *const u8 {
+        self.0.wrapping_add(P * (BLOCK + 4) + 4 * r)
+    }
+
+    #[inline(always)]
+    fn n32(self, r: usize) -> *const u8 {
+        self.0.wrapping_add(P * (BLOCK + 8) + 4 * r)
+    }
+
+    #[inline(always)]
+    fn n16(self, r: usize) -> *const u8 {
+        self.0.wrapping_add(P * (BLOCK + 12) + 4 * r)
+    }
+}

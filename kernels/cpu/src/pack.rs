@@ -1,0 +1,281 @@
+//! Packing: exact codes and scales of up to 16 rows into one tile of a storage class.
+//!
+//! Nothing here rounds, except a float class that is narrower than the values it is given
+//! (to nearest, ties to even). [`pack_tile`] is pure, so tiles can be packed in parallel.
+
+use half::{bf16, f16, slice::HalfFloatSliceExt};
+use onebit_plan::abi::{BLOCK, StorageClass, TILE_ROWS};
+use thiserror::Error;
+
+use crate::layout::{Codes, Layout, ScaleForm, supports, tile_bytes};
+
+/// One matrix row of k elements.
+#[derive(Clone, Copy, Debug)]
+pub enum Row<'a> {
+    /// For integer classes. A code is the value the scale multiplies: `Q4D` takes -8..=7,
+    /// `Q5D` -16..=15, `Q6K` -32..=31, the `DM`, `Q4K` and `Q5K` classes the unsigned code,
+    /// `Q8D` and the group classes any i8.
+    Codes { codes: &'a [i8], scales: Scales<'a> },
+    /// For float classes.
+    Float(&'a [f32]),
+}
+
+/// Scales of one row, in the form its class stores.
+#[derive(Clone, Copy, Debug)]
+pub enum Scales<'a> {
+    /// `d * code + m`, one of each per 32 elements: `Q4D`, `Q5D`, `Q8D` (no `m`), `Q4DM`,
+    /// `Q5DM` (with `m`).
+    Block32 { d: &'a [f16], m: Option<&'a [f16]> },
+    /// `(d * sub) * code - dmin * sub_min`; `d` and `dmin` one per 256 elements. `Q4K`, `Q5K`:
+    /// `sub` and `sub_min` one per 32. `Q6K`: `sub` one per 16, `dmin` and `sub_min` not read.
+    Super { d: &'a [f16], dmin: &'a [f16], sub: &'a [i8], sub_min: &'a [u8] },
+    /// `scale * code + min`, one of each per 16 elements: `I8G16` (no `min`), `I8G16M`.
+    Group16 { scale: &'a [f32], min: Option<&'a [f32]> },
+}
+
+/// Why a tile cannot be packed. `row` counts within the tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PackError {
+    #[error("{class:?} cannot hold rows of {k} elements; see onebit_cpu::supports")]
+    Unsupported { class: StorageClass, k: usize },
+    #[error("a tile takes at most 16 rows, found {found}")]
+    Rows { found: usize },
+    #[error("a tile of {class:?} takes {expected} bytes, the output has {found}")]
+    Output { class: StorageClass, expected: usize, found: usize },
+    #[error("row {row}: {class:?} needs {expected} {what}, found {found}")]
+    Length { row: usize, class: StorageClass, what: &'static str, expected: usize, found: usize },
+    #[error("row {row}: {class:?} needs {expected}, found another form of row or scales")]
+    Form { row: usize, class: StorageClass, expected: &'static str },
+    #[error("row {row}: {class:?} holds codes {least}..={greatest}, found {found}")]
+    Code { row: usize, class: StorageClass, least: i32, greatest: i32, found: i8 },
+}
+
+/// Packs `rows` (1 to 16 of them; missing ones become zero rows) of `k` elements into `out`,
+/// which has [`tile_bytes`]`(class, k)` bytes.
+///
+/// # Errors
+/// [`PackError`] says which row does not fit the class, and how. `out` is then unspecified.
+pub fn pack_tile(
+    class: StorageClass,
+    k: usize,
+    rows: &[Row<'_>],
+    out: &mut [u8],
+) -> Result<(), PackError> {
+    if !supports(class, k) {
+        return Err(PackError::Unsupported { class, k });
+    }
+    if rows.len() > TILE_ROWS {
+        return Err(PackError::Rows { found: rows.len() });
+    }
+    let expected = tile_bytes(class, k);
+    if out.len() != expected {
+        return Err(PackError::Output { class, expected, found: out.len() });
+    }
+    for (row, source) in rows.iter().enumerate() {
+        check_row(class, k, row, source)?;
+    }
+    out.fill(0);
+    match Layout::of(class) {
+        Some(layout) => pack_integer(layout, k, rows, out),
+        None => pack_float(class, k, rows, out),
+    }
+    Ok(())
+}
+
+fn check_row(class: StorageClass, k: usize, row: usize, source: &Row<'_>) -> Result<(), PackError> {
+    let length = |what, expected, found| {
+        if expected == found {
+            return Ok(());
+        }
+        Err(PackError::Length { row, class, what, expected, found })
+    };
+    let (layout, codes, scales) = match (Layout::of(class), source) {
+        (None, Row::Float(values)) => return length("values", k, values.len()),
+        (Some(layout), Row::Codes { codes, scales }) => (layout, codes, scales),
+        (None, _) => return Err(PackError::Form { row, class, expected: "Row::Float" }),
+        (Some(_), _) => return Err(PackError::Form { row, class, expected: "Row::Codes" }),
+    };
+    length("codes", k, codes.len())?;
+    match (layout.scales, scales) {
+        (ScaleForm::Block, Scales::Block32 { d, m: None }) => length("d", k / BLOCK, d.len())?,
+        (ScaleForm::BlockMin, Scales::Block32 { d, m: Some(m) }) => {
+            length("d", k / BLOCK, d.len())?;
+            length("m", k / BLOCK, m.len())?;
+        }
+        (ScaleForm::SuperMin, Scales::Super { d, dmin, sub, sub_min }) => {
+            length("d", k / 256, d.len())?;
+            length("dmin", k / 256, dmin.len())?;
+            length("sub", k / BLOCK, sub.len())?;
+            length("sub_min", k / BLOCK, sub_min.len())?;
+        }
+        (ScaleForm::Super, Scales::Super { d, sub, .. }) => {
+            length("d", k / 256, d.len())?;
+            length("sub", k / 16, sub.len())?;
+        }
+        (ScaleForm::Group, Scales::Group16 { scale, min: None }) => {
+            length("scale", k / 16, scale.len())?;
+        }
+        (ScaleForm::GroupMin, Scales::Group16 { scale, min: Some(min) }) => {
+            length("scale", k / 16, scale.len())?;
+            length("min", k / 16, min.len())?;
+        }
+        (form, _) => return Err(PackError::Form { row, class, expected: form.source() }),
+    }
+    check_codes(class, &layout, row, codes)
+}
+
+fn check_codes(
+    class: StorageClass,
+    layout: &Layout,
+    row: usize,
+    codes: &[i8],
+) -> Result<(), PackError> {
+    let (least, greatest) = layout.value_range();
+    let (low, high) =
+        codes.iter().fold((0i8, 0i8), |(low, high), &code| (low.min(code), high.max(code)));
+    for found in [low, high] {
+        if !(least..=greatest).contains(&i32::from(found)) {
+            return Err(PackError::Code { row, class, least, greatest, found });
+        }
+    }
+    Ok(())
+}
+
+impl ScaleForm {
+    /// The [`Scales`] that fill this form.
+    fn source(self) -> &'static str {
+        match self {
+            Self::Block => "Scales::Block32 without m",
+            Self::BlockMin => "Scales::Block32 with m",
+            Self::SuperMin | Self::Super => "Scales::Super",
+            Self::Group => "Scales::Group16 without min",
+            Self::GroupMin => "Scales::Group16 with min",
+        }
+    }
+}
+
+fn pack_integer(layout: Layout, k: usize, rows: &[Row<'_>], out: &mut [u8]) {
+    let blocks = k / BLOCK;
+    for (index, record) in out.chunks_exact_mut(layout.record_bytes()).enumerate() {
+        let first = index * layout.blocks;
+        let (codes, scales) = record.split_at_mut(layout.scales_at());
+        let last = blocks.min(first + layout.blocks);
+        for (block, bytes) in (first..last).zip(codes.chunks_exact_mut(layout.block_bytes())) {
+            write_codes(layout, &interleave(layout, block, rows), bytes);
+        }
+        for (lane, row) in rows.iter().enumerate() {
+            if let Row::Codes { scales: source, .. } = row {
+                write_scales(layout, first..last, lane, source, scales);
+            }
+        }
+    }
+}
+
+/// Stored codes of one block, `[quad][lane * 4 + i]`.
+fn interleave(layout: Layout, block: usize, rows: &[Row<'_>]) -> [[u8; 64]; 8] {
+    let bias = layout.bias.map_or(0, |shift| 1u8 << shift);
+    let mut quads = [[0; 64]; 8];
+    for (lane, row) in rows.iter().enumerate() {
+        let Row::Codes { codes, .. } = row else { continue };
+        let mut stored = [0; BLOCK];
+        for (stored, code) in stored.iter_mut().zip(&codes[block * BLOCK..]) {
+            *stored = code.cast_unsigned().wrapping_add(bias);
+        }
+        for (quad, four) in quads.iter_mut().zip(stored.chunks_exact(4)) {
+            quad[lane * 4..lane * 4 + 4].copy_from_slice(four);
+        }
+    }
+    quads
+}
+
+fn write_codes(layout: Layout, quads: &[[u8; 64]; 8], out: &mut [u8]) {
+    if layout.codes == Codes::Bytes {
+        for (line, quad) in out.chunks_exact_mut(64).zip(quads) {
+            line.copy_from_slice(quad);
+        }
+        return;
+    }
+    let (nibbles, high) = out.split_at_mut(256);
+    for (j, line) in nibbles.chunks_exact_mut(64).enumerate() {
+        for (byte, (low, top)) in line.iter_mut().zip(quads[j].iter().zip(&quads[j + 4])) {
+            *byte = (low & 15) | (top << 4);
+        }
+    }
+    // Bits of a code above the nibble, packed quad after quad from bit 0 up.
+    let width = layout.bits() - 4;
+    if width == 0 {
+        return;
+    }
+    let per_line = 8 / width as usize;
+    for (line, group) in high.chunks_exact_mut(64).zip(quads.chunks_exact(per_line)) {
+        for (c, quad) in (0u32..).zip(group) {
+            for (byte, code) in line.iter_mut().zip(quad) {
+                *byte |= (code >> 4) << (width * c);
+            }
+        }
+    }
+}
+
+fn write_scales(
+    layout: Layout,
+    blocks: std::ops::Range<usize>,
+    lane: usize,
+    source: &Scales<'_>,
+    out: &mut [u8],
+) {
+    let first = blocks.start;
+    match *source {
+        Scales::Block32 { d, m } => {
+            put(out, lane, d[blocks.clone()].iter().map(|d| d.to_le_bytes()));
+            if let Some(m) = m {
+                let mins = &mut out[layout.blocks * TILE_ROWS * 2..];
+                put(mins, lane, m[blocks].iter().map(|m| m.to_le_bytes()));
+            }
+        }
+        Scales::Super { d, dmin, sub, sub_min } => {
+            let record = first / layout.blocks;
+            if layout.scales == ScaleForm::Super {
+                let sub = &sub[record * 16..record * 16 + 16];
+                put(out, lane, sub.iter().map(|sub| sub.to_le_bytes()));
+            } else {
+                put(out, lane, sub[blocks.clone()].iter().map(|sub| sub.to_le_bytes()));
+                put(&mut out[128..], lane, sub_min[blocks].iter().map(|sub| [*sub]));
+                put(&mut out[288..], lane, [dmin[record].to_le_bytes()].into_iter());
+            }
+            put(&mut out[256..], lane, [d[record].to_le_bytes()].into_iter());
+        }
+        Scales::Group16 { scale, min } => {
+            let groups = first * 2..first * 2 + 2;
+            put(out, lane, scale[groups.clone()].iter().map(|scale| scale.to_le_bytes()));
+            if let Some(min) = min {
+                put(&mut out[128..], lane, min[groups].iter().map(|min| min.to_le_bytes()));
+            }
+        }
+    }
+}
+
+/// Writes lane `lane` of consecutive `[16]` arrays of N-byte values.
+fn put<const N: usize>(out: &mut [u8], lane: usize, values: impl Iterator<Item = [u8; N]>) {
+    for (array, value) in out.chunks_exact_mut(TILE_ROWS * N).zip(values) {
+        array[lane * N..lane * N + N].copy_from_slice(&value);
+    }
+}
+
+fn pack_float(class: StorageClass, k: usize, rows: &[Row<'_>], out: &mut [u8]) {
+    let mut halves = vec![f16::ZERO; k];
+    let mut brains = vec![bf16::ZERO; k];
+    for (lane, row) in rows.iter().enumerate() {
+        let Row::Float(values) = row else { continue };
+        match class {
+            StorageClass::F16 => {
+                halves.convert_from_f32_slice(values);
+                put(out, lane, halves.iter().map(|x| x.to_le_bytes()));
+            }
+            StorageClass::BF16 => {
+                brains.convert_from_f32_slice(values);
+                put(out, lane, brains.iter().map(|x| x.to_le_bytes()));
+            }
+            _ => put(out, lane, values.iter().map(|x| x.to_le_bytes())),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! From a model to a plan file.
+
+use std::path::Path;
+
+use onebit_ir::Graph;
+use onebit_ir::quant::Format;
+use onebit_models::Model;
+use onebit_plan::PlanWriter;
+use onebit_plan::abi::KEY_TILE;
+use onebit_plan::manifest::{
+    Manifest, ModelInfo, Provenance, Requirement, SegmentKind, WeightRecord,
+};
+
+use crate::error::CompileError;
+use crate::pipeline;
+use crate::report::Report;
+use crate::schedule::repack::{TensorSource, WeightStore};
+use crate::target::cpu::{self, CpuOptions, CpuProgram};
+
+/// What a compile is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Rows of the largest step and slots of the cache, 1..=32.
+    pub batch: usize,
+    /// Positions of a cache slot; `None` takes the model's own, at most [`DEFAULT_CONTEXT`].
+    pub context: Option<usize>,
+    /// Instruction set of the code, by Rust's name.
+    pub architecture: String,
+}
+
+/// Positions of a slot when nothing is asked for and the model could do more.
+pub const DEFAULT_CONTEXT: usize = 8192;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { batch: 32, context: None, architecture: std::env::consts::ARCH.into() }
+    }
+}
+
+/// Told of weight bytes as they are packed: done so far, and all.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+impl TensorSource for Model {
+    fn tensor(&self, name: &str) -> Option<(Format, &[u8])> {
+        let tensor = self.file().tensor(name)?;
+        Some((tensor.format, self.file().data(tensor)))
+    }
+
+    fn release(&self, name: &str) {
+        if let Some(tensor) = self.file().tensor(name) {
+            self.file().advise_dont_need(tensor.data.clone());
+        }
+    }
+}
+
+/// Compiles `model`, whose file is `source`, to a plan at `target`.
+///
+/// Nothing stands at `target` until the plan is complete.
+pub fn compile(
+    model: &Model,
+    source: &Path,
+    target: &Path,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Report, CompileError> {
+    let cpu_options = cpu_options(model, options)?;
+    let mut graph: Graph = model.graph().clone();
+    let info = pipeline::run(&mut graph)?;
+    let mut store = WeightStore::new(model);
+    let program = cpu::lower(&graph, &info, &cpu_options, &mut store)?;
+    let tokenizer = onebit_tokenizer::build(&model.tokenizer_spec()?)?;
+    let manifest = manifest(model, source, options, &cpu_options, &program, &store)?;
+
+    let mut writer = PlanWriter::create(target)?;
+    writer.begin_segment(SegmentKind::CpuCode)?;
+    writer.write(&program.code)?;
+    writer.end_segment()?;
+    writer.begin_segment(SegmentKind::Tokenizer)?;
+    writer.write(&tokenizer)?;
+    writer.end_segment()?;
+    writer.begin_segment(SegmentKind::Weights)?;
+    let total = store.bytes();
+    let mut done = 0;
+    store.pack(|bytes| {
+        writer.write(bytes)?;
+        done += bytes.len() as u64;
+        progress(done, total);
+        Ok(())
+    })?;
+    writer.end_segment()?;
+    let manifest = writer.finish(manifest)?;
+    Ok(Report::new(manifest))
+}
+
+pub(crate) fn cpu_options(model: &Model, options: &Options) -> Result<CpuOptions, CompileError> {
+    let error = |option, value: usize, reason: &str| CompileError::Option {
+        option,
+        value: value.to_string(),
+        reason: reason.into(),
+    };
+    if !(1..=32).contains(&options.batch) {
+        return Err(error("batch", options.batch, "a step takes 1 to 32 rows"));
+    }
+    let trained = model.trained_context() as usize;
+    let context = options.context.unwrap_or(trained.min(DEFAULT_CONTEXT));
+    if context == 0 || context > 1 << 24 {
+        return Err(error("ctx", context, "give 1 to 16777216 positions"));
+    }
+    Ok(CpuOptions {
+        architecture: options.architecture.clone(),
+        batch: options.batch,
+        context: context.next_multiple_of(KEY_TILE),
+    })
+}
+
+fn manifest(
+    model: &Model,
+    source: &Path,
+    options: &Options,
+    cpu: &CpuOptions,
+    program: &CpuProgram,
+    store: &WeightStore<'_>,
+) -> Result<Manifest, CompileError> {
+    let small = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    let mut requirements = vec![Requirement::Architecture(options.architecture.clone())];
+    requirements.extend(program.features.iter().cloned().map(Requirement::CpuFeature));
+    requirements.push(Requirement::Memory(program.memory.arena + program.memory.slot));
+    let file_name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Manifest {
+        provenance: Provenance {
+            tool: env!("CARGO_PKG_VERSION").into(),
+            source: file_name,
+            source_hash: hash(model),
+            options: vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)],
+        },
+        model: ModelInfo {
+            name: model.name().into(),
+            architecture: model.architecture().into(),
+            parameters: model.parameters(),
+            vocabulary: small(model.vocabulary()),
+            context: small(cpu.context),
+            trained_context: model.trained_context(),
+            layers: small(model.hparams().layers.len()),
+        },
+        requirements,
+        segments: Vec::new(),
+        memory: program.memory,
+        entries: program.entries.clone(),
+        kernels: program.kernels.clone(),
+        regions: program.regions.clone(),
+        weights: store.matrices().iter().map(weight_record).collect(),
+    })
+}
+
+fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
+    let small = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    WeightRecord {
+        tensors: matrix.tensors.clone(),
+        format: matrix.format.name().into(),
+        class: matrix.class,
+        rows: small(matrix.rows),
+        columns: small(matrix.columns),
+        offset: matrix.offset,
+        bytes: matrix.bytes,
+    }
+}
+
+/// BLAKE3 of the whole file. Pages are given back as they are read, so that hashing does not
+/// make a large model resident.
+fn hash(model: &Model) -> [u8; 32] {
+    const WINDOW: usize = 16 << 20;
+    let bytes = model.file().bytes();
+    let mut hasher = blake3::Hasher::new();
+    for (index, window) in bytes.chunks(WINDOW).enumerate() {
+        hasher.update_rayon(window);
+        let start = index * WINDOW;
+        model.file().advise_dont_need(start..start + window.len());
+    }
+    *hasher.finalize().as_bytes()
+}

@@ -1,0 +1,39 @@
+//! Why a compile failed.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum CompileError {
+    #[error(transparent)]
+    Model(#[from] onebit_models::ModelError),
+    #[error(transparent)]
+    Gguf(#[from] onebit_models::gguf::GgufError),
+    #[error("the vocabulary cannot be laid out: {0}")]
+    Tokenizer(#[from] onebit_tokenizer::BuildError),
+    #[error(transparent)]
+    Plan(#[from] onebit_plan::PlanError),
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("tensor \"{name}\" is missing from the model file; download the file again")]
+    MissingTensor { name: String },
+    #[error("tensor \"{name}\": {reason}")]
+    Tensor { name: String, reason: String },
+    #[error("pass {pass}: {reason}")]
+    Pass { pass: &'static str, reason: String },
+    #[error("{op} ({value}) has no CPU lowering where it stands in this graph")]
+    Unsupported { op: &'static str, value: String },
+    #[error("layer {layer}: heads of {found} elements; the CPU attention takes at most {limit}")]
+    HeadTooWide { layer: u32, found: usize, limit: usize },
+    #[error("rotary embedding of {dims} elements; the CPU backend needs a multiple of 8")]
+    RopeWidth { dims: usize },
+    #[error("rows of {width} floats; the CPU backend needs a multiple of 4")]
+    RowWidth { width: usize },
+    #[error("no code generator for target \"{target}\": {reason}")]
+    Target { target: String, reason: String },
+    #[error("code generation of {function} failed: {reason}")]
+    Codegen { function: String, reason: String },
+    #[error("--{option} {value}: {reason}")]
+    Option { option: &'static str, value: String, reason: String },
+}

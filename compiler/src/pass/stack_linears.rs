@@ -1,0 +1,54 @@
+//! Linears of one input, with weights of one format, become one stacked linear and slices:
+//! `linear(x, a), linear(x, b) = slice(s, 0, |a|), slice(s, |a|, |b|)`, `s = stacked(x, a, b)`.
+//!
+//! Linears that feed a `gated` stay apart: their product is consumed column by column.
+
+use onebit_ir::{Graph, Op, ValueId};
+
+use crate::rewrite::{Arg, Patch, Rule};
+
+/// Rows of a stacked weight must fill whole tiles, so that no tile mixes two weights.
+const TILE_ROWS: usize = onebit_plan::abi::TILE_ROWS;
+
+pub struct StackLinears;
+
+impl Rule for StackLinears {
+    fn apply(&self, graph: &Graph, value: ValueId) -> Option<Patch> {
+        let (x, weight) = stackable(graph, value)?;
+        let format = graph.ty(weight).elem;
+        let mut group: Vec<(ValueId, ValueId)> = graph
+            .users(x)
+            .into_iter()
+            .filter_map(|user| {
+                let (input, weight) = stackable(graph, user)?;
+                (input == x && graph.ty(weight).elem == format).then_some((user, weight))
+            })
+            .collect();
+        group.dedup();
+        if group.len() < 2 || group[0].0 != value {
+            return None;
+        }
+        let mut stacked = vec![Arg::Old(x)];
+        stacked.extend(group.iter().map(|&(_, weight)| Arg::Old(weight)));
+        let mut patch = Patch { nodes: vec![(Op::StackedLinear, stacked)], replacements: vec![] };
+        let mut start = 0;
+        for (linear, _) in group {
+            let len = graph.row_width(linear)?;
+            patch.replacements.push((linear, patch.nodes.len()));
+            patch.nodes.push((Op::Slice { start, len }, vec![Arg::New(0)]));
+            start += len;
+        }
+        Some(patch)
+    }
+}
+
+/// Input and weight of an unbiased linear that may be stacked.
+fn stackable(graph: &Graph, value: ValueId) -> Option<(ValueId, ValueId)> {
+    let (Op::Linear, &[x, weight]) = (graph.op(value), graph.inputs(value).as_slice()) else {
+        return None;
+    };
+    let rows = graph.row_width(value)?;
+    let gated = graph.users(value).iter().any(|&user| matches!(graph.op(user), Op::Gated(_)));
+    let output = graph.outputs().contains(&value);
+    (rows % TILE_ROWS == 0 && !gated && !output).then_some((x, weight))
+}

@@ -1,0 +1,67 @@
+//! What a compile tells its user at the end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use onebit_ir::quant::Format;
+use onebit_plan::manifest::Manifest;
+
+use crate::schedule::repack::is_native;
+
+/// Summary of a plan, printed by [`fmt::Display`].
+#[derive(Debug)]
+pub struct Report {
+    pub manifest: Manifest,
+}
+
+impl Report {
+    pub fn new(manifest: Manifest) -> Self {
+        Self { manifest }
+    }
+
+    /// Weight bytes that one token reads.
+    pub fn bytes_per_token(&self) -> u64 {
+        self.manifest.regions.iter().map(|region| region.weight_bytes).sum()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = &self.manifest;
+        let mebi = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(
+            f,
+            "{} ({}, {:.1} M parameters, {} layers), context {}, {} slots",
+            m.model.name,
+            m.model.architecture,
+            m.model.parameters as f64 / 1e6,
+            m.model.layers,
+            m.model.context,
+            m.memory.slots
+        )?;
+        writeln!(f, "placement: {} steps a token on cpu", m.regions.len())?;
+        let mut classes: BTreeMap<(String, String), (usize, u64)> = BTreeMap::new();
+        for weight in &m.weights {
+            let native = Format::from_name(&weight.format)
+                .is_some_and(|format| is_native(format, weight.class));
+            let class = format!("{:?}", weight.class).to_lowercase();
+            let class = if native { class } else { format!("{class} (wider stand-in)") };
+            let entry = classes.entry((weight.format.clone(), class)).or_default();
+            entry.0 += 1;
+            entry.1 += weight.bytes;
+        }
+        for ((format, class), (count, bytes)) in classes {
+            writeln!(
+                f,
+                "  {count:4} x {format:8} as {class:24} {:9.1} MiB, lossless",
+                mebi(bytes)
+            )?;
+        }
+        writeln!(
+            f,
+            "memory: {:.1} MiB read per token, {:.1} KiB of cache per position and slot",
+            mebi(self.bytes_per_token()),
+            m.memory.slot as f64 / f64::from(m.model.context) / 1024.0
+        )
+    }
+}

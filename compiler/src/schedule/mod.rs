@@ -1,0 +1,4 @@
+//! From a graph to the *how*: storage classes, weight layout and memory.
+
+pub mod memory;
+pub mod repack;

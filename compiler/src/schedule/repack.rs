@@ -1,0 +1,398 @@
+//! Weight layout: which storage class each matrix takes, where it lies, and packing it.
+//!
+//! Packing is lossless: a class holds a format's codes and scales exactly (`place` names the
+//! few float cases). Matrices are laid out in the order the schedule first reads them.
+
+use half::f16;
+use onebit_cpu::{Row, Scales};
+use onebit_ir::quant::{Format, Unpacked};
+use onebit_ir::{Elem, Graph, Op, ValueId};
+use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
+use rayon::prelude::*;
+
+use crate::error::CompileError;
+
+/// A model's tensors, by name.
+pub trait TensorSource: Sync {
+    /// Format and bytes; rows follow each other without gaps.
+    fn tensor(&self, name: &str) -> Option<(Format, &[u8])>;
+
+    /// Says that the tensor's bytes will not be read again soon.
+    fn release(&self, name: &str);
+}
+
+/// Index of a packed matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WeightId(pub usize);
+
+/// Index of a constant vector of floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VectorId(pub usize);
+
+/// Source tensors stacked by rows, and their packed form.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    pub tensors: Vec<String>,
+    /// Rows of each source tensor.
+    pub tensor_rows: Vec<usize>,
+    pub format: Format,
+    pub class: StorageClass,
+    pub rows: usize,
+    pub columns: usize,
+    /// Bytes from the start of the weight segment.
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+/// A vector kept as floats: norm weights and biases.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vector {
+    pub tensor: String,
+    pub format: Format,
+    pub len: usize,
+    pub offset: u64,
+}
+
+/// All weights of a plan, in file order.
+pub struct WeightStore<'m> {
+    source: &'m dyn TensorSource,
+    matrices: Vec<Matrix>,
+    vectors: Vec<Vector>,
+    order: Vec<Item>,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    Matrix(WeightId),
+    Vector(VectorId),
+}
+
+/// The storage class of `format` for rows of `columns` elements: the narrowest that is exact.
+pub fn storage_class(format: Format, columns: usize) -> StorageClass {
+    let class = match format {
+        Format::F32 => StorageClass::F32,
+        Format::F16 => StorageClass::F16,
+        Format::BF16 => StorageClass::BF16,
+        Format::Q4_0 => StorageClass::Q4D,
+        Format::Q4_1 => StorageClass::Q4DM,
+        Format::Q5_0 => StorageClass::Q5D,
+        Format::Q5_1 => StorageClass::Q5DM,
+        // One f16 scale per 32 elements or more, codes in i8.
+        Format::Q8_0 | Format::Iq4Nl | Format::Q1_0 | Format::Tq1_0 | Format::Tq2_0 => {
+            StorageClass::Q8D
+        }
+        Format::Q4K => StorageClass::Q4K,
+        Format::Q5K => StorageClass::Q5K,
+        Format::Q6K => StorageClass::Q6K,
+        Format::Q2K => StorageClass::I8G16M,
+        _ => StorageClass::I8G16,
+    };
+    if onebit_cpu::supports(class, columns) { class } else { StorageClass::F32 }
+}
+
+/// Whether `class` was made for `format`, or is a wider stand-in until it has its own kernel.
+pub fn is_native(format: Format, class: StorageClass) -> bool {
+    use StorageClass as C;
+    matches!(
+        (format, class),
+        (Format::F32, C::F32)
+            | (Format::F16, C::F16)
+            | (Format::BF16, C::BF16)
+            | (Format::Q4_0, C::Q4D)
+            | (Format::Q4_1, C::Q4DM)
+            | (Format::Q5_0, C::Q5D)
+            | (Format::Q5_1, C::Q5DM)
+            | (Format::Q8_0, C::Q8D)
+            | (Format::Q4K, C::Q4K)
+            | (Format::Q5K, C::Q5K)
+            | (Format::Q6K, C::Q6K)
+    )
+}
+
+impl<'m> WeightStore<'m> {
+    pub fn new(source: &'m dyn TensorSource) -> Self {
+        Self { source, matrices: Vec::new(), vectors: Vec::new(), order: Vec::new(), bytes: 0 }
+    }
+
+    pub fn matrices(&self) -> &[Matrix] {
+        &self.matrices
+    }
+
+    /// Length of the weight segment.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn matrix_at(&self, id: WeightId) -> &Matrix {
+        &self.matrices[id.0]
+    }
+
+    pub fn vector_at(&self, id: VectorId) -> &Vector {
+        &self.vectors[id.0]
+    }
+
+    /// Storage class of the weight `value`.
+    pub fn class_of(&self, graph: &Graph, value: ValueId) -> StorageClass {
+        let ty = graph.ty(value);
+        match (ty.elem, ty.width()) {
+            (Elem::Block(format), Some(columns)) => storage_class(format, columns),
+            _ => StorageClass::F32,
+        }
+    }
+
+    /// The matrix made of the weights `values`, stacked by rows; they share format and width.
+    pub fn matrix(&mut self, graph: &Graph, values: &[ValueId]) -> Result<WeightId, CompileError> {
+        let tensors: Vec<String> = values.iter().map(|&v| weight_name(graph, v)).collect();
+        if let Some(found) = self.matrices.iter().position(|m| m.tensors == tensors) {
+            return Ok(WeightId(found));
+        }
+        let tensor_rows: Vec<usize> =
+            values.iter().map(|&v| graph.ty(v).size(0).unwrap_or(0)).collect();
+        let columns = graph.ty(values[0]).width().unwrap_or(0);
+        let (format, _) = self.fetch(&tensors[0])?;
+        let class = storage_class(format, columns);
+        let rows = tensor_rows.iter().sum();
+        let bytes = onebit_cpu::packed_bytes(class, rows, columns) as u64;
+        let id = WeightId(self.matrices.len());
+        let offset = self.reserve(bytes, Item::Matrix(id));
+        self.matrices.push(Matrix {
+            tensors,
+            tensor_rows,
+            format,
+            class,
+            rows,
+            columns,
+            offset,
+            bytes,
+        });
+        Ok(id)
+    }
+
+    /// The weight `value` as a vector of floats.
+    pub fn vector(&mut self, graph: &Graph, value: ValueId) -> Result<VectorId, CompileError> {
+        let tensor = weight_name(graph, value);
+        if let Some(found) = self.vectors.iter().position(|v| v.tensor == tensor) {
+            return Ok(VectorId(found));
+        }
+        let (format, _) = self.fetch(&tensor)?;
+        let len = graph.ty(value).width().unwrap_or(0);
+        let id = VectorId(self.vectors.len());
+        let offset = self.reserve(len as u64 * 4, Item::Vector(id));
+        self.vectors.push(Vector { tensor, format, len, offset });
+        Ok(id)
+    }
+
+    /// The weight `value`, decoded.
+    pub fn floats(&self, graph: &Graph, value: ValueId) -> Result<Vec<f32>, CompileError> {
+        let len = graph.ty(value).width().unwrap_or(0);
+        self.decode(&weight_name(graph, value), len)
+    }
+
+    /// Packs everything in file order; `sink` takes consecutive bytes of the weight segment.
+    pub fn pack(
+        &self,
+        mut sink: impl FnMut(&[u8]) -> Result<(), CompileError>,
+    ) -> Result<(), CompileError> {
+        let mut written = 0;
+        for item in &self.order {
+            let (offset, tensors) = match *item {
+                Item::Matrix(id) => (self.matrix_at(id).offset, &self.matrix_at(id).tensors[..]),
+                Item::Vector(id) => {
+                    let vector = self.vector_at(id);
+                    (vector.offset, std::slice::from_ref(&vector.tensor))
+                }
+            };
+            let gap = usize::try_from(offset - written).expect("padding is below the alignment");
+            sink(&[0; BUFFER_ALIGN][..gap])?;
+            written = offset
+                + match *item {
+                    Item::Matrix(id) => self.pack_matrix(self.matrix_at(id), &mut sink)?,
+                    Item::Vector(id) => {
+                        let vector = self.vector_at(id);
+                        let floats = self.decode(&vector.tensor, vector.len)?;
+                        sink(bytemuck::cast_slice(&floats))?;
+                        vector.len as u64 * 4
+                    }
+                };
+            tensors.iter().for_each(|name| self.source.release(name));
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: u64, item: Item) -> u64 {
+        let offset = self.bytes.next_multiple_of(BUFFER_ALIGN as u64);
+        self.bytes = offset + bytes;
+        self.order.push(item);
+        offset
+    }
+
+    fn fetch(&self, name: &str) -> Result<(Format, &'m [u8]), CompileError> {
+        let missing = || CompileError::MissingTensor { name: name.to_owned() };
+        self.source.tensor(name).ok_or_else(missing)
+    }
+
+    fn decode(&self, name: &str, len: usize) -> Result<Vec<f32>, CompileError> {
+        let (format, bytes) = self.fetch(name)?;
+        let mut floats = vec![0.0; len];
+        format.decode(bytes, &mut floats).map_err(|error| CompileError::Tensor {
+            name: name.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(floats)
+    }
+
+    /// Packs a matrix in slabs of tiles, each slab in parallel. Returns the bytes written.
+    fn pack_matrix(
+        &self,
+        matrix: &Matrix,
+        sink: &mut impl FnMut(&[u8]) -> Result<(), CompileError>,
+    ) -> Result<u64, CompileError> {
+        const SLAB_BYTES: usize = 4 << 20;
+        let rows = self.source_rows(matrix)?;
+        let tile_bytes = onebit_cpu::tile_bytes(matrix.class, matrix.columns);
+        let tiles_per_slab = (SLAB_BYTES / tile_bytes).max(1);
+        let tiles: Vec<&[&[u8]]> = rows.chunks(TILE_ROWS).collect();
+        let mut slab = vec![0; tiles_per_slab.min(tiles.len()) * tile_bytes];
+        for group in tiles.chunks(tiles_per_slab) {
+            let out = &mut slab[..group.len() * tile_bytes];
+            out.par_chunks_exact_mut(tile_bytes)
+                .zip(group.par_iter())
+                .try_for_each_init(TileScratch::default, |scratch, (out, rows)| {
+                    scratch.pack(matrix, rows, out)
+                })?;
+            sink(out)?;
+        }
+        Ok(matrix.bytes)
+    }
+
+    /// Bytes of every source row, in packed order.
+    fn source_rows(&self, matrix: &Matrix) -> Result<Vec<&'m [u8]>, CompileError> {
+        let row_bytes = matrix.format.row_bytes(matrix.columns).unwrap_or(0);
+        let mut rows = Vec::with_capacity(matrix.rows);
+        for (name, &count) in matrix.tensors.iter().zip(&matrix.tensor_rows) {
+            let (_, bytes) = self.fetch(name)?;
+            if row_bytes == 0 || bytes.len() != row_bytes * count {
+                let reason = format!("{} bytes are not {count} rows of {row_bytes}", bytes.len());
+                return Err(CompileError::Tensor { name: name.clone(), reason });
+            }
+            rows.extend(bytes.chunks_exact(row_bytes));
+        }
+        Ok(rows)
+    }
+}
+
+fn weight_name(graph: &Graph, value: ValueId) -> String {
+    match graph.op(value) {
+        Op::Weight(name) => name.clone(),
+        op => unreachable!("{} stands where type inference allows weights only", op.name()),
+    }
+}
+
+/// Codes and scales of the rows of one tile, reused from tile to tile.
+#[derive(Default)]
+struct TileScratch {
+    rows: Vec<RowScratch>,
+}
+
+#[derive(Default)]
+struct RowScratch {
+    codes: Vec<i8>,
+    /// Per 16 elements.
+    scale: Vec<f32>,
+    min: Vec<f32>,
+    /// Per 32 elements.
+    d: Vec<f16>,
+    m: Vec<f16>,
+    /// Per 256 elements.
+    super_d: Vec<f16>,
+    super_dmin: Vec<f16>,
+    /// Per 16 or 32 elements, as the class asks.
+    sub: Vec<i8>,
+    sub_min: Vec<u8>,
+    floats: Vec<f32>,
+}
+
+impl TileScratch {
+    fn pack(
+        &mut self,
+        matrix: &Matrix,
+        rows: &[&[u8]],
+        out: &mut [u8],
+    ) -> Result<(), CompileError> {
+        self.rows.resize_with(rows.len().max(self.rows.len()), RowScratch::default);
+        let tensor_error =
+            |reason: String| CompileError::Tensor { name: matrix.tensors.join(" + "), reason };
+        let mut sources = Vec::with_capacity(TILE_ROWS);
+        for (scratch, bytes) in self.rows.iter_mut().zip(rows) {
+            let row = scratch.read(matrix, bytes).map_err(tensor_error)?;
+            sources.push(row);
+        }
+        onebit_cpu::pack_tile(matrix.class, matrix.columns, &sources, out)
+            .map_err(|error| tensor_error(error.to_string()))
+    }
+}
+
+impl RowScratch {
+    /// Decodes one row into the form its class stores.
+    fn read(&mut self, matrix: &Matrix, bytes: &[u8]) -> Result<Row<'_>, String> {
+        use StorageClass as C;
+        if matches!(matrix.class, C::F32 | C::F16 | C::BF16) {
+            self.floats.resize(matrix.columns, 0.0);
+            matrix.format.decode(bytes, &mut self.floats).map_err(|error| error.to_string())?;
+            return Ok(Row::Float(&self.floats));
+        }
+        self.unpack(matrix, bytes)?;
+        let scales = match matrix.class {
+            C::Q4D | C::Q5D | C::Q8D => Scales::Block32 { d: &self.d, m: None },
+            C::Q4DM | C::Q5DM => Scales::Block32 { d: &self.d, m: Some(&self.m) },
+            C::Q4K | C::Q5K | C::Q6K => Scales::Super {
+                d: &self.super_d,
+                dmin: &self.super_dmin,
+                sub: &self.sub,
+                sub_min: &self.sub_min,
+            },
+            C::I8G16M => Scales::Group16 { scale: &self.scale, min: Some(&self.min) },
+            _ => Scales::Group16 { scale: &self.scale, min: None },
+        };
+        Ok(Row::Codes { codes: &self.codes, scales })
+    }
+
+    fn unpack(&mut self, matrix: &Matrix, bytes: &[u8]) -> Result<(), String> {
+        self.clear();
+        let format = matrix.format;
+        let groups_per_sub = if matrix.class == StorageClass::Q6K { 1 } else { 2 };
+        let mut block = Unpacked::new();
+        for source in bytes.chunks_exact(format.block_bytes()) {
+            format.unpack(source, &mut block).map_err(|error| error.to_string())?;
+            let len = format.block_len();
+            let groups = len / 16;
+            self.codes.extend_from_slice(&block.q[..len]);
+            self.scale.extend_from_slice(&block.scale[..groups]);
+            self.min.extend_from_slice(&block.min[..groups]);
+            for group in (0..groups).step_by(BLOCK / 16) {
+                self.d.push(f16::from_f32(block.scale[group]));
+                self.m.push(f16::from_f32(block.min[group]));
+            }
+            if let Some(scales) = &block.super_scales {
+                self.super_d.push(scales.d);
+                self.super_dmin.push(scales.dmin);
+                self.sub.extend(scales.sub[..groups].iter().step_by(groups_per_sub));
+                self.sub_min.extend(scales.sub_min[..groups].iter().step_by(groups_per_sub));
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.codes.clear();
+        self.scale.clear();
+        self.min.clear();
+        self.d.clear();
+        self.m.clear();
+        self.super_d.clear();
+        self.super_dmin.clear();
+        self.sub.clear();
+        self.sub_min.clear();
+    }
+}

@@ -1,0 +1,11 @@
+//! Cranelift code: fused row loops and the step program of each entry.
+
+mod build;
+mod entry;
+mod math;
+mod quantise;
+mod rows;
+
+pub use build::Machine;
+pub use entry::{EntryInput, entry_function};
+pub use rows::row_function;

@@ -1,0 +1,236 @@
+//! The CPU backend: step programs and fused row loops by Cranelift, which call the microkernels
+//! of `onebit-cpu` in the runtime.
+
+mod arena;
+mod barriers;
+mod clif;
+mod code;
+mod cone;
+mod select;
+mod step;
+
+use std::collections::{BTreeSet, HashMap};
+
+use onebit_ir::Graph;
+use onebit_ir::verify::GraphInfo;
+use onebit_plan::abi::KernelId;
+use onebit_plan::manifest::{Entry, Memory, Region};
+
+use crate::error::CompileError;
+use crate::schedule::repack::WeightStore;
+use arena::Arena;
+use clif::{EntryInput, Machine, entry_function, row_function};
+use code::CodeSegment;
+use select::EntryOptions;
+use step::{RowProgram, Schedule, Sharing, Step};
+
+/// Rows up to which repeating row-wise work on every thread beats a barrier.
+const REPEAT_ROWS: usize = 4;
+
+/// What to compile for.
+#[derive(Clone, Debug)]
+pub struct CpuOptions {
+    /// `x86_64` or `aarch64`.
+    pub architecture: String,
+    /// Rows of the largest step.
+    pub batch: usize,
+    /// Positions of a cache slot, a multiple of 16.
+    pub context: usize,
+}
+
+/// A graph compiled for the CPU.
+pub struct CpuProgram {
+    /// Bytes of the code segment.
+    pub code: Vec<u8>,
+    pub entries: Vec<Entry>,
+    pub kernels: Vec<KernelId>,
+    pub memory: Memory,
+    /// Of the entry for the fewest rows.
+    pub regions: Vec<Region>,
+    /// CPU features that the code needs.
+    pub features: Vec<String>,
+}
+
+/// Compiles `graph` for the CPU; the weights it reads are added to `store`.
+pub fn lower(
+    graph: &Graph,
+    info: &GraphInfo,
+    options: &CpuOptions,
+    store: &mut WeightStore<'_>,
+) -> Result<CpuProgram, CompileError> {
+    let schedules = schedules(graph, info, options, store)?;
+    let mut builder = ProgramBuilder::new(&options.architecture)?;
+    for schedule in &schedules {
+        builder.entry(schedule, store)?;
+    }
+    let slot = schedules[0].shapes.first().map_or(0, |shape| shape.slot_bytes);
+    let kernels = kernels(&schedules, store);
+    Ok(CpuProgram {
+        features: builder.machine.required_features(),
+        code: builder.code.finish(),
+        entries: builder.entries,
+        kernels: kernels.into_iter().collect(),
+        memory: Memory { slot, slots: u32_of(options.batch), ..builder.memory },
+        regions: regions(&schedules[0], store),
+    })
+}
+
+/// One schedule for few rows, one for the whole batch.
+fn schedules(
+    graph: &Graph,
+    info: &GraphInfo,
+    options: &CpuOptions,
+    store: &mut WeightStore<'_>,
+) -> Result<Vec<Schedule>, CompileError> {
+    let few = EntryOptions {
+        name: "decode",
+        max_rows: options.batch.min(REPEAT_ROWS),
+        context: options.context,
+        sharing: Sharing::Repeat,
+    };
+    let mut all = vec![select::schedule(graph, info, few, store)?];
+    if options.batch > REPEAT_ROWS {
+        let name = "batch";
+        let many = EntryOptions { name, max_rows: options.batch, sharing: Sharing::Split, ..few };
+        all.push(select::schedule(graph, info, many, store)?);
+    }
+    Ok(all)
+}
+
+/// The schedule of every entry as text.
+pub fn schedule_listing(
+    graph: &Graph,
+    info: &GraphInfo,
+    options: &CpuOptions,
+    store: &mut WeightStore<'_>,
+) -> Result<String, CompileError> {
+    let schedules = schedules(graph, info, options, store)?;
+    let listing = |schedule: &Schedule| {
+        let arena = Arena::plan(schedule);
+        let barriers = barriers::place(schedule, &arena);
+        step::listing(schedule, &arena, &barriers, store)
+    };
+    Ok(schedules.iter().map(listing).collect())
+}
+
+struct ProgramBuilder {
+    machine: Machine,
+    code: CodeSegment,
+    /// Row functions so far, with their place in the code segment.
+    functions: Vec<(RowProgram, u64)>,
+    entries: Vec<Entry>,
+    memory: Memory,
+}
+
+impl ProgramBuilder {
+    fn new(architecture: &str) -> Result<Self, CompileError> {
+        Ok(Self {
+            machine: Machine::new(architecture)?,
+            code: CodeSegment::default(),
+            functions: Vec::new(),
+            entries: Vec::new(),
+            memory: Memory::default(),
+        })
+    }
+
+    fn entry(&mut self, schedule: &Schedule, store: &WeightStore<'_>) -> Result<(), CompileError> {
+        let arena = Arena::plan(schedule);
+        let barriers = barriers::place(schedule, &arena);
+        let shapes: Vec<u64> =
+            schedule.shapes.iter().map(|shape| self.code.push(bytemuck::bytes_of(shape))).collect();
+        let tables: Vec<u64> = schedule
+            .tables
+            .iter()
+            .map(|table| self.code.push(bytemuck::cast_slice(&table.frequencies)))
+            .collect();
+        let mut row_functions = HashMap::new();
+        for (index, scheduled) in schedule.steps.iter().enumerate() {
+            let (Step::Rows(step) | Step::Gated { epilogue: step, .. }) = &scheduled.step else {
+                continue;
+            };
+            row_functions.insert(index, self.row_function(&scheduled.name, &step.program)?);
+        }
+        let input = EntryInput {
+            schedule,
+            arena: &arena,
+            barriers: &barriers,
+            store,
+            row_functions: &row_functions,
+            shapes: &shapes,
+            tables: &tables,
+        };
+        let code = entry_function(&mut self.machine, &input)?;
+        let offset = self.code.push(&code);
+        let max_rows = u32_of(schedule.max_rows);
+        self.entries.push(Entry { name: schedule.name.into(), offset, max_rows });
+        self.memory.arena = self.memory.arena.max(arena.shared_bytes as u64);
+        self.memory.private = self.memory.private.max(arena.private_bytes as u64);
+        Ok(())
+    }
+
+    /// Code-segment offset of `program`'s function, compiling it if it is new.
+    fn row_function(&mut self, name: &str, program: &RowProgram) -> Result<u64, CompileError> {
+        if let Some((_, offset)) = self.functions.iter().find(|(known, _)| known == program) {
+            return Ok(*offset);
+        }
+        let code = row_function(&mut self.machine, name, program)?;
+        let offset = self.code.push(&code);
+        self.functions.push((program.clone(), offset));
+        Ok(offset)
+    }
+}
+
+/// Every kernel that the schedules call.
+fn kernels(schedules: &[Schedule], store: &WeightStore<'_>) -> BTreeSet<KernelId> {
+    let mut kernels = BTreeSet::from([KernelId::Barrier]);
+    for scheduled in schedules.iter().flat_map(|schedule| &schedule.steps) {
+        match &scheduled.step {
+            Step::Gather { weight, .. } => {
+                kernels.insert(KernelId::Gather(store.matrix_at(*weight).class));
+            }
+            Step::RopeTable { .. } => {
+                kernels.insert(KernelId::RopeTable);
+            }
+            Step::Rows(_) => {}
+            Step::Matmul { product, .. } => {
+                kernels.insert(KernelId::Matmul(store.matrix_at(product.weight).class));
+            }
+            Step::Gated { gate, up, .. } => {
+                for product in [gate, up] {
+                    kernels.insert(KernelId::Matmul(store.matrix_at(product.weight).class));
+                }
+            }
+            Step::KvWrite { .. } => {
+                kernels.insert(KernelId::KvWrite);
+            }
+            Step::Attention { .. } => {
+                kernels.insert(KernelId::Attention);
+            }
+        }
+    }
+    kernels
+}
+
+/// What each step reads and multiplies, for reports.
+fn regions(schedule: &Schedule, store: &WeightStore<'_>) -> Vec<Region> {
+    let describe = |scheduled: &step::ScheduledStep| {
+        let products = match &scheduled.step {
+            Step::Matmul { product, .. } => vec![product.weight],
+            Step::Gated { gate, up, .. } => vec![gate.weight, up.weight],
+            _ => Vec::new(),
+        };
+        let matrices = || products.iter().map(|&id| store.matrix_at(id));
+        Region {
+            name: format!("@{}", scheduled.name),
+            target: "cpu".into(),
+            ops: scheduled.ops.iter().map(|op| (*op).to_owned()).collect(),
+            weight_bytes: matrices().map(|m| m.bytes).sum(),
+            macs: matrices().map(|m| m.rows as u64 * m.columns as u64).sum(),
+        }
+    };
+    schedule.steps.iter().map(describe).collect()
+}
+
+fn u32_of(value: usize) -> u32 {
+    u32::try_from(value).expect("row counts fit u32")
+}

@@ -1,0 +1,3 @@
+//! Backends: each lowers a verified graph to executables of a plan.
+
+pub mod cpu;

@@ -123,8 +123,9 @@ impl Peer {
 
     fn batched(&self) -> Command {
         let mut command = self.command("llama-batched-bench");
-        command.args(["-c", "6144", "-b", "2048", "-ub", "512"]);
-        command.args(["-npp", "64", "-ntg", "128", "-npl", SEQUENCES, "--output-format", "jsonl"]);
+        // 32 sequences of 8 + 128 tokens, as onebit-rt's own batch test.
+        command.args(["-c", "4352", "-npp", "8", "-ntg", GENERATED_TOKENS, "-npl", SEQUENCES]);
+        command.args(["--output-format", "jsonl"]);
         command
     }
 
@@ -169,10 +170,11 @@ fn our_speeds(json: &str) -> Result<Speeds> {
         let sequences = row["n_sequences"].as_u64().unwrap_or(1);
         match (row["n_gen"].as_u64().unwrap_or(0), sequences) {
             (0, _) => speeds.prefill = speed,
-            (_, 0 | 1) => {
+            (_, 1) => {
                 speeds.decode = speed;
-                speeds.bandwidth = row["bandwidth_gbs"].as_f64();
-                speeds.bandwidth_share = row["bandwidth_share"].as_f64();
+                let bandwidth = row["read_bandwidth_bytes_per_second"].as_f64();
+                speeds.bandwidth = bandwidth.map(|bytes| bytes / 1e9);
+                speeds.bandwidth_share = row["bandwidth_fraction"].as_f64();
             }
             _ => speeds.batch = speed,
         }
@@ -213,6 +215,22 @@ fn number(row: &Value, field: &str) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_our_results() {
+        let json = r#"[{"n_prompt": 512, "n_gen": 0, "n_sequences": 1, "avg_ts": 900.5},
+            {"n_prompt": 0, "n_gen": 128, "n_sequences": 1, "avg_ts": 200.0,
+             "read_bandwidth_bytes_per_second": 2.2e10, "bandwidth_fraction": 0.9},
+            {"n_prompt": 0, "n_gen": 128, "n_sequences": 32, "avg_ts": 1000.0}]"#;
+        let expected = Speeds {
+            prefill: 900.5,
+            decode: 200.0,
+            batch: 1000.0,
+            bandwidth: Some(22.0),
+            bandwidth_share: Some(0.9),
+        };
+        assert_eq!(our_speeds(json).unwrap(), expected);
+    }
 
     #[test]
     fn reads_the_peers_results() {

@@ -1,0 +1,240 @@
+//! Writes GGUF version 3. Layout: ggml's `gguf.h`.
+
+use onebit_ir::quant::Format;
+
+const ALIGNMENT: usize = 32;
+
+/// A metadata value. Strings are bytes, because token strings need not be UTF-8.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetadataValue {
+    U8(u8),
+    U32(u32),
+    I32(i32),
+    U64(u64),
+    F32(f32),
+    Bool(bool),
+    String(Vec<u8>),
+    /// All of one kind, that of the first; without any, an array of `u8`.
+    Array(Vec<MetadataValue>),
+}
+
+impl From<u32> for MetadataValue {
+    fn from(value: u32) -> Self {
+        Self::U32(value)
+    }
+}
+
+impl From<usize> for MetadataValue {
+    /// As `u32`, the type of sizes in published models.
+    fn from(value: usize) -> Self {
+        Self::U32(value.try_into().expect("a size that fits in 32 bits"))
+    }
+}
+
+impl From<i32> for MetadataValue {
+    fn from(value: i32) -> Self {
+        Self::I32(value)
+    }
+}
+
+impl From<f32> for MetadataValue {
+    fn from(value: f32) -> Self {
+        Self::F32(value)
+    }
+}
+
+impl From<bool> for MetadataValue {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<&str> for MetadataValue {
+    fn from(value: &str) -> Self {
+        Self::String(value.into())
+    }
+}
+
+impl From<Vec<u8>> for MetadataValue {
+    fn from(value: Vec<u8>) -> Self {
+        Self::String(value)
+    }
+}
+
+impl<T: Into<MetadataValue>> FromIterator<T> for MetadataValue {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        Self::Array(values.into_iter().map(Into::into).collect())
+    }
+}
+
+impl MetadataValue {
+    fn type_id(&self) -> u32 {
+        match self {
+            Self::U8(_) => 0,
+            Self::U32(_) => 4,
+            Self::I32(_) => 5,
+            Self::F32(_) => 6,
+            Self::Bool(_) => 7,
+            Self::String(_) => 8,
+            Self::Array(_) => 9,
+            Self::U64(_) => 10,
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::U8(v) => out.push(*v),
+            Self::U32(v) => out.extend(v.to_le_bytes()),
+            Self::I32(v) => out.extend(v.to_le_bytes()),
+            Self::U64(v) => out.extend(v.to_le_bytes()),
+            Self::F32(v) => out.extend(v.to_le_bytes()),
+            Self::Bool(v) => out.push(u8::from(*v)),
+            Self::String(v) => write_string(out, v),
+            Self::Array(values) => {
+                out.extend(values.first().map_or(0, Self::type_id).to_le_bytes());
+                out.extend((values.len() as u64).to_le_bytes());
+                values.iter().for_each(|value| value.write(out));
+            }
+        }
+    }
+}
+
+fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text);
+}
+
+#[derive(Clone, Debug)]
+struct Tensor {
+    name: String,
+    type_id: u32,
+    /// Outermost first.
+    shape: Vec<u64>,
+    data: Data,
+}
+
+#[derive(Clone, Debug)]
+enum Data {
+    Bytes(Vec<u8>),
+    /// Bytes from the start of the data, whatever is there.
+    At(u64),
+}
+
+/// A GGUF being written. Shapes are given outermost first, as everywhere but in the file.
+#[derive(Clone, Debug, Default)]
+pub struct GgufWriter {
+    entries: Vec<(String, MetadataValue)>,
+    tensors: Vec<Tensor>,
+}
+
+impl GgufWriter {
+    /// A file without entries or tensors.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `key`, in its old place if it was set before.
+    pub fn set(&mut self, key: &str, value: impl Into<MetadataValue>) -> &mut Self {
+        let value = value.into();
+        match self.entries.iter_mut().find(|(known, _)| known == key) {
+            Some((_, old)) => *old = value,
+            None => self.entries.push((key.to_owned(), value)),
+        }
+        self
+    }
+
+    /// Adds an entry even if the key is there already, which no valid file has.
+    pub fn push(&mut self, key: &str, value: impl Into<MetadataValue>) -> &mut Self {
+        self.entries.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Removes `key`; panics if it is not set.
+    pub fn unset(&mut self, key: &str) -> &mut Self {
+        let before = self.entries.len();
+        self.entries.retain(|(known, _)| known != key);
+        assert_eq!(self.entries.len() + 1, before, "{key} is set once");
+        self
+    }
+
+    /// Adds a tensor of encoded `bytes`, which must be as many as format and shape say.
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        format: Format,
+        shape: &[usize],
+        bytes: Vec<u8>,
+    ) -> &mut Self {
+        let (width, rows) = shape.split_last().expect("a shape with dimensions");
+        let row_bytes = format.row_bytes(*width).expect("rows of whole blocks");
+        assert_eq!(bytes.len(), row_bytes * rows.iter().product::<usize>(), "{name} {shape:?}");
+        let shape = shape.iter().map(|&size| size as u64).collect();
+        let type_id = format.info().ggml_type;
+        self.tensors.push(Tensor { name: name.into(), type_id, shape, data: Data::Bytes(bytes) });
+        self
+    }
+
+    /// Adds an F32 tensor.
+    pub fn tensor_f32(&mut self, name: &str, shape: &[usize], values: &[f32]) -> &mut Self {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.tensor(name, Format::F32, shape, bytes)
+    }
+
+    /// Adds a record without data of its own, which need not be valid: any type id, any sizes,
+    /// any offset from the start of the data.
+    pub fn record(&mut self, name: &str, type_id: u32, shape: &[u64], offset: u64) -> &mut Self {
+        let shape = shape.to_vec();
+        self.tensors.push(Tensor { name: name.into(), type_id, shape, data: Data::At(offset) });
+        self
+    }
+
+    /// Removes a tensor; panics if it is not there.
+    pub fn remove_tensor(&mut self, name: &str) -> &mut Self {
+        let before = self.tensors.len();
+        self.tensors.retain(|tensor| tensor.name != name);
+        assert_eq!(self.tensors.len() + 1, before, "tensor {name} is there once");
+        self
+    }
+
+    /// Names of the tensors, in file order.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.iter().map(|tensor| tensor.name.as_str())
+    }
+
+    /// The bytes of the file.
+    pub fn finish(&self) -> Vec<u8> {
+        let mut out = b"GGUF".to_vec();
+        out.extend(3u32.to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.entries.len() as u64).to_le_bytes());
+        for (key, value) in &self.entries {
+            write_string(&mut out, key.as_bytes());
+            out.extend(value.type_id().to_le_bytes());
+            value.write(&mut out);
+        }
+        let mut data = Vec::new();
+        for tensor in &self.tensors {
+            let offset = match &tensor.data {
+                Data::At(offset) => *offset,
+                Data::Bytes(bytes) => {
+                    pad(&mut data);
+                    let offset = data.len() as u64;
+                    data.extend(bytes);
+                    offset
+                }
+            };
+            write_string(&mut out, tensor.name.as_bytes());
+            out.extend((tensor.shape.len() as u32).to_le_bytes());
+            tensor.shape.iter().rev().for_each(|size| out.extend(size.to_le_bytes()));
+            out.extend(tensor.type_id.to_le_bytes());
+            out.extend(offset.to_le_bytes());
+        }
+        pad(&mut out);
+        out.append(&mut data);
+        out
+    }
+}
+
+fn pad(bytes: &mut Vec<u8>) {
+    bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+}

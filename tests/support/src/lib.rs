@@ -1,0 +1,25 @@
+//! What tests of several crates share: a GGUF writer, random weights in every block format, and
+//! tiny models of every architecture with a working tokenizer.
+//!
+//! Everything is a function of its seed. It panics on misuse, as test code may. It does not use
+//! `onebit-models`, so that the reader is checked against a writer that shares nothing with it.
+//!
+//! ```
+//! use onebit_test_support::{TinyOptions, tiny_model};
+//!
+//! let bytes: Vec<u8> = tiny_model("llama", &TinyOptions::default());
+//! assert_eq!(&bytes[..4], b"GGUF");
+//! ```
+#![forbid(unsafe_code)]
+
+mod blocks;
+mod gguf;
+mod random;
+mod tiny;
+mod vocabulary;
+
+pub use blocks::{quantize, random_row};
+pub use gguf::{GgufWriter, MetadataValue};
+pub use random::Random;
+pub use tiny::{Head, TINY_ARCHITECTURES, TinyOptions, tiny_model, tiny_writer};
+pub use vocabulary::{TinyVocabulary, VocabularyKind, tiny_vocabulary};

@@ -244,3 +244,78 @@ impl Graph {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Function;
+    use crate::quant::Format;
+
+    /// `silu(x) + x` with `x = embed(table, tokens)`; tokens, table, x, silu, sum.
+    fn residual(name: &str) -> (Graph, [ValueId; 5]) {
+        let mut graph = Graph::new(name);
+        let tokens = graph.add(Op::Tokens, &[]).unwrap();
+        let table = graph.weight("table", TensorType::weight(Format::F16, &[5, 4]));
+        let x = graph.add(Op::Embed, &[table, tokens]).unwrap();
+        let silu = graph.add(Op::Unary(Function::Silu), &[x]).unwrap();
+        let sum = graph.add(Op::Add, &[silu, x]).unwrap();
+        graph.set_outputs(vec![sum]);
+        (graph, [tokens, table, x, silu, sum])
+    }
+
+    #[test]
+    fn arguments_keep_their_places_and_users_their_number() {
+        let (mut graph, [_, _, x, silu, sum]) = residual("g");
+        let square = graph.add(Op::Mul, &[x, x]).unwrap();
+        assert_eq!(graph.inputs(sum), [silu, x]);
+        assert_eq!(graph.users(x), [silu, sum, square, square]);
+        assert_eq!(graph.row_width(x), Some(4));
+    }
+
+    #[test]
+    fn a_replaced_value_keeps_its_place_in_users_and_outputs() {
+        let (mut graph, [_, _, x, silu, sum]) = residual("g");
+        graph.set_outputs(vec![sum, x]);
+        // The new value reads the old one and must go on doing so.
+        let scaled = graph.add(Op::Scale { factor: 2.0 }, &[x]).unwrap();
+        graph.replace_uses(x, scaled);
+        assert_eq!(graph.inputs(sum), [silu, scaled]);
+        assert_eq!(graph.inputs(silu), [scaled]);
+        assert_eq!(graph.inputs(scaled), [x]);
+        assert_eq!(graph.outputs(), [sum, scaled]);
+        let order = graph.order().unwrap();
+        let place = |value| order.iter().position(|&v| v == value);
+        assert!(place(scaled) < place(silu), "{order:?}");
+    }
+
+    #[test]
+    fn dead_values_go_and_ids_stay() {
+        let (mut graph, [tokens, table, x, silu, sum]) = residual("g");
+        graph.set_outputs(vec![x]);
+        assert_eq!(graph.remove_dead(), 2);
+        assert_eq!(graph.values().collect::<Vec<_>>(), [tokens, table, x]);
+        assert!(graph.contains(x) && !graph.contains(silu) && !graph.contains(sum));
+        assert_eq!((graph.len(), graph.id_bound()), (3, 3));
+        assert_eq!(graph.remove_dead(), 0);
+    }
+
+    #[test]
+    fn structure_is_ops_types_arguments_outputs_and_name() {
+        let (graph, [_, _, x, silu, _]) = residual("g");
+        assert!(graph.same_structure(&graph.clone()));
+        assert!(!graph.same_structure(&residual("h").0));
+        let mut other_output = graph.clone();
+        other_output.set_outputs(vec![silu]);
+        assert!(!graph.same_structure(&other_output));
+        let mut other_arguments = residual("g").0;
+        other_arguments.replace_uses(silu, x);
+        assert!(!graph.same_structure(&other_arguments));
+        let of_type = |format| {
+            let mut graph = Graph::new("g");
+            graph.weight("table", TensorType::weight(format, &[5, 4]));
+            graph
+        };
+        assert!(of_type(Format::F16).same_structure(&of_type(Format::F16)));
+        assert!(!of_type(Format::F16).same_structure(&of_type(Format::BF16)));
+    }
+}

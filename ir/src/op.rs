@@ -241,3 +241,48 @@ impl RopeSpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(scaling: RopeScaling) -> RopeSpec {
+        RopeSpec { style: RopeStyle::Neox, dims: 8, base: 10000.0, scaling }
+    }
+
+    fn yarn(ext_factor: f32) -> RopeScaling {
+        RopeScaling::Yarn {
+            factor: 4.0,
+            original_context: 64,
+            ext_factor,
+            attn_factor: 1.0,
+            beta_fast: 8.0,
+            beta_slow: 0.25,
+        }
+    }
+
+    #[test]
+    fn frequencies_fall_by_powers_of_the_base() {
+        let (plain, magnitude) = spec(RopeScaling::None).frequencies(None);
+        assert_eq!((plain.as_slice(), magnitude), ([1.0, 0.1, 0.01, 0.001].as_slice(), 1.0));
+        let (divided, _) = spec(RopeScaling::None).frequencies(Some(&[1.0, 2.0, 4.0, 8.0]));
+        assert_eq!(divided, [1.0, 0.05, 0.0025, 0.000125]);
+        let (linear, magnitude) = spec(RopeScaling::Linear { factor: 2.0 }).frequencies(None);
+        assert_eq!((linear.as_slice(), magnitude), ([0.5, 0.05, 0.005, 0.0005].as_slice(), 1.0));
+    }
+
+    /// A pair turns `64 f_i / (2 pi)` times in the original context: 10.2, 1.02, 0.1 and 0.01. The
+    /// bounds 8 and 0.25 lie at pairs 0.1 and 1.6, so pair 0 stays, pair 1 is halfway, the rest
+    /// are divided by 4.
+    #[test]
+    fn yarn_keeps_fast_pairs_and_divides_slow_ones() {
+        let (frequencies, magnitude) = spec(yarn(1.0)).frequencies(None);
+        assert_eq!(frequencies, [1.0, 0.0625, 0.0025, 0.00025]);
+        assert!((magnitude - (1.0 + 0.1 * 4f32.ln())).abs() < 1e-6);
+        let (all_divided, magnitude) = spec(yarn(0.0)).frequencies(None);
+        assert_eq!(
+            (all_divided.as_slice(), magnitude),
+            ([0.25, 0.025, 0.0025, 0.00025].as_slice(), 1.0)
+        );
+    }
+}

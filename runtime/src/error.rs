@@ -3,7 +3,6 @@
 use std::io;
 
 use onebit_plan::PlanError;
-use onebit_plan::abi::KernelId;
 
 /// Any failure of the runtime. [`Error::help`] says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +13,6 @@ pub enum Error {
     /// The plan needs something that this machine has not.
     #[error("the plan needs {needs}, this machine has {has}")]
     Requirement { needs: String, has: String },
-    /// The plan calls a microkernel that this release or this CPU lacks.
-    #[error("the plan calls the microkernel {kernel:?}, which this release does not have")]
-    Kernel { kernel: KernelId },
     /// The system gave no memory.
     #[error("cannot get {bytes} bytes for the {what}: {source}")]
     Memory { what: &'static str, bytes: u64, source: io::Error },
@@ -66,7 +62,7 @@ impl Error {
             Self::Requirement { .. } => {
                 "compile the GGUF on this machine, or with `--target` set to it".into()
             }
-            Self::Kernel { .. } | Self::Tokenizer { .. } => {
+            Self::Tokenizer { .. } => {
                 "use onebitc and onebit-rt of the same release: compile the GGUF again".into()
             }
             Self::Memory { .. } => {

@@ -12,10 +12,11 @@ mod topology;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use onebit_cpu::{Barrier, Kernels};
+use onebit_cpu::barrier::Barrier;
+use onebit_cpu::{Isa, Kernels};
 use onebit_plan::PlanFile;
-use onebit_plan::abi::{EntryFn, KernelId, StepContext};
-use onebit_plan::manifest::{Entry, Manifest, SegmentKind};
+use onebit_plan::abi::{EntryFn, StepContext};
+use onebit_plan::manifest::{Entry, SegmentKind};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use self::memory::{Code, Region};
@@ -41,7 +42,8 @@ pub struct CpuDriver {
     entries: Vec<(usize, EntryFn)>,
     pool: ThreadPool,
     threads: usize,
-    instruction_set: String,
+    instruction_set: Isa,
+    /// Microkernels by slot. A plan that decodes cannot name one that is missing here.
     kernels: Box<[*const u8]>,
     barrier: Box<Barrier>,
     arena: Region,
@@ -68,7 +70,6 @@ impl CpuDriver {
         let manifest = plan.manifest();
         let kernels = Kernels::detect();
         requirements::check(manifest)?;
-        let table = kernel_table(&kernels, manifest)?;
         let threads = options.threads.unwrap_or_else(physical_cores).get();
         let code = Code::map(plan.segment(SegmentKind::CpuCode))?;
         let entries = entry_table(&code, &manifest.entries);
@@ -90,8 +91,8 @@ impl CpuDriver {
             entries,
             pool: start_team(threads)?,
             threads,
-            instruction_set: kernels.name().to_owned(),
-            kernels: table,
+            instruction_set: kernels.isa(),
+            kernels: kernels.addresses().into(),
             barrier: Box::new(Barrier::new(threads as u32)),
             arena: Region::reserve("scratch buffers", memory.arena)?,
             private: Region::reserve("threads' scratch", private_stride * threads as u64)?,
@@ -111,9 +112,9 @@ impl CpuDriver {
         self.threads
     }
 
-    /// Name of the instruction set that the microkernels use.
-    pub fn instruction_set(&self) -> &str {
-        &self.instruction_set
+    /// The instruction set that the microkernels use.
+    pub fn instruction_set(&self) -> Isa {
+        self.instruction_set
     }
 
     /// Lays the rows out as the arrays that entries read.
@@ -193,18 +194,6 @@ impl Team {
         // the plan asked for, and all threads of the team run it at the same time.
         unsafe { entry(&raw const context) };
     }
-}
-
-fn kernel_table(kernels: &Kernels, manifest: &Manifest) -> Result<Box<[*const u8]>, Error> {
-    let mut table = vec![std::ptr::null(); KernelId::COUNT].into_boxed_slice();
-    for &kernel in manifest.kernels.iter().chain([&KernelId::Barrier]) {
-        let function = kernels.function(kernel);
-        if function.is_null() {
-            return Err(Error::Kernel { kernel });
-        }
-        table[kernel.slot()] = function;
-    }
-    Ok(table)
 }
 
 /// Entries by the rows they hold. The plan's checks put their offsets inside the code.

@@ -1,0 +1,166 @@
+//! What can be typed.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs language models that onebitc compiled.
+#[derive(Parser)]
+#[command(name = "onebit-rt", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Continue prompts, printing tokens as they come
+    Run(Run),
+    /// Measure prompt, decode and batch speed; figures are printed only for checked tokens
+    Bench(Bench),
+    /// Perplexity of a text file, by the method of llama.cpp's llama-perplexity
+    Perplexity(Perplexity),
+    /// Write the logits of a token sequence as a NumPy file
+    Logits(Logits),
+    /// Token ids of the text on standard input, on one line
+    Tokenize(Tokenize),
+}
+
+/// Where steps run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The processor
+    Cpu,
+}
+
+/// Plan and machine, the same for all commands that run steps.
+#[derive(Args)]
+pub struct Machine {
+    /// Plan made by `onebitc compile`
+    pub plan: PathBuf,
+    /// Threads [default: one for each physical core]
+    #[arg(short, long)]
+    pub threads: Option<NonZeroUsize>,
+    /// Where to run
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
+}
+
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Prompt; may be given several times [default: standard input]
+    #[arg(short, long, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// File with one prompt a line
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Most new tokens for each prompt [default: to the end of the text or of the context]
+    #[arg(short, long, value_name = "N")]
+    pub n_predict: Option<usize>,
+    /// Answer N prompts at once; one prompt is answered N times with successive seeds
+    #[arg(long, value_name = "N")]
+    pub parallel: Option<NonZeroU32>,
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
+    /// Print no statistics on standard error
+    #[arg(long)]
+    pub no_stats: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingOptions {
+    /// Temperature; 0 always takes the most likely token
+    #[arg(long, default_value_t = 0.8, value_name = "T", allow_negative_numbers = true)]
+    pub temp: f32,
+    /// Keep the K most likely tokens; 0 keeps all
+    #[arg(long, default_value_t = 40, value_name = "K")]
+    pub top_k: u32,
+    /// Keep the most likely tokens that together reach probability P; 1 keeps all
+    #[arg(long, default_value_t = 0.95, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: f32,
+    /// Keep tokens at least P times as likely as the most likely one; 0 keeps all
+    #[arg(long, default_value_t = 0.05, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: f32,
+    /// Make recent tokens less likely by this factor; 1 is off
+    #[arg(long, default_value_t = 1.0, value_name = "X", allow_negative_numbers = true)]
+    pub repeat_penalty: f32,
+    /// How many recent tokens the penalty sees
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub repeat_last_n: u32,
+    /// Start of the random sequence [default: from the clock]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+#[derive(Args)]
+pub struct Bench {
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Tokens of the prompt test; 0 leaves it out
+    #[arg(short = 'p', long, default_value_t = 512, value_name = "N")]
+    pub n_prompt: usize,
+    /// Tokens that the decode tests generate for each sequence; 0 leaves them out
+    #[arg(short = 'n', long, default_value_t = 128, value_name = "N")]
+    pub n_gen: usize,
+    /// Sequences of the batch test; 0 leaves it out
+    #[arg(short, long, default_value_t = 32, value_name = "N")]
+    pub batch: u32,
+    /// Runs of each test, after one that warms up
+    #[arg(short, long, default_value = "5", value_name = "N")]
+    pub repetitions: NonZeroUsize,
+    /// Print JSON with llama-bench's field names
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Perplexity {
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Text file in UTF-8
+    pub file: PathBuf,
+    /// Tokens of a chunk
+    #[arg(long, default_value = "512", value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(4..))]
+    pub ctx: usize,
+}
+
+#[derive(Args)]
+pub struct Logits {
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Token ids, separated by commas
+    #[arg(long, required = true, value_delimiter = ',', value_name = "IDS")]
+    pub tokens: Vec<u32>,
+    /// File to write: f32, one row for each position, one column for each token of the vocabulary
+    #[arg(short, long, value_name = "FILE.npy")]
+    pub output: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Tokenize {
+    /// Plan made by `onebitc compile`
+    pub plan: PathBuf,
+    /// Do not add the tokens that begin and end a text
+    #[arg(long)]
+    pub no_bos: bool,
+    /// Read markers such as <|im_end|> as plain text
+    #[arg(long)]
+    pub no_special: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

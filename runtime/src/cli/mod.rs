@@ -1,0 +1,31 @@
+//! One file a command.
+
+pub mod args;
+mod bench;
+pub mod clock;
+mod failure;
+mod generate;
+mod interrupt;
+mod load;
+mod logits;
+mod npy;
+mod perplexity;
+mod screen;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use self::args::{Arguments, Command};
+use self::clock::Clock;
+use self::failure::Failure;
+
+/// Runs the command that was asked for.
+pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
+    match arguments.command {
+        Command::Run(options) => generate::run(&options, clock),
+        Command::Bench(options) => bench::run(&options),
+        Command::Perplexity(options) => perplexity::run(&options),
+        Command::Logits(options) => logits::run(&options),
+        Command::Tokenize(options) => tokenize::run(&options),
+    }
+}

@@ -17,3 +17,18 @@ pub mod target;
 pub use dump::{Stage, dump};
 pub use emit::{Options, Progress, compile};
 pub use error::CompileError;
+
+/// Runs `work` with `threads` threads for whatever it does in parallel.
+///
+/// # Errors
+/// When the threads cannot be started.
+pub fn with_threads<T: Send>(
+    threads: usize,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, CompileError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| {
+        let (option, value) = ("jobs", threads.to_string());
+        CompileError::Option { option, value, reason: error.to_string() }
+    })?;
+    Ok(pool.install(work))
+}

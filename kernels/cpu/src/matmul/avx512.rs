@@ -94,10 +94,13 @@ unsafe fn product<C: IntegerClass, const P: usize>(
     acc
 }
 
+/// Stored codes of a block, `[half][quad of the half]`.
+type Quads = [[__m512i; 4]; 2];
+
 /// One block of a tile in registers. Index 1 of `scale` and `min` is for classes with a scale
 /// per 16 elements; `min` for classes that have one.
 struct Block {
-    codes: [__m512i; 8],
+    codes: Quads,
     scale: [__m512; 2],
     min: [__m512; 2],
 }
@@ -124,7 +127,10 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
             None => _mm512_setzero_si512(),
         };
         // SAFETY: see above.
-        let dot = unsafe { dot::<P, 0, 8>(start, block, x, r) };
+        let dot = unsafe {
+            let low = dot(start, &block.codes[0], x.quad(r, 0));
+            dot(low, &block.codes[1], x.quad(r, 4))
+        };
         let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(block.scale[0], d), acc);
         if !layout.has_min() {
             return acc;
@@ -140,8 +146,8 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
     // SAFETY: see above.
     let dots = unsafe {
         [
-            dot::<P, 0, 4>(shift_left(low, bias), block, x, r),
-            dot::<P, 4, 8>(shift_left(high, bias), block, x, r),
+            dot(shift_left(low, bias), &block.codes[0], x.quad(r, 0)),
+            dot(shift_left(high, bias), &block.codes[1], x.quad(r, 4)),
         ]
     };
     let mut acc = acc;
@@ -157,23 +163,17 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
     acc
 }
 
-/// Integer products of quads `FROM..TO` of row r, added to `acc`.
+/// Integer products of 16 elements of a row, starting at `x`, added to `acc`.
 ///
 /// # Safety
-/// `x` is a whole record.
+/// 16 bytes at `x` are readable.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn dot<const P: usize, const FROM: usize, const TO: usize>(
-    acc: __m512i,
-    block: &Block,
-    x: Record<P>,
-    r: usize,
-) -> __m512i {
+unsafe fn dot(acc: __m512i, codes: &[__m512i; 4], x: *const u8) -> __m512i {
     let mut acc = acc;
-    for (q, codes) in block.codes.iter().enumerate().take(TO).skip(FROM) {
-        // SAFETY: quad q of row r lies in the record.
-        let quad = unsafe { broadcast_i32(x.quad(r, q)) };
-        acc = _mm512_dpbusd_epi32(acc, *codes, quad);
+    for (q, codes) in codes.iter().enumerate() {
+        // SAFETY: quad q of 4.
+        acc = _mm512_dpbusd_epi32(acc, *codes, unsafe { broadcast_i32(x.wrapping_add(4 * q)) });
     }
     acc
 }
@@ -196,74 +196,94 @@ unsafe fn unpack<C: IntegerClass>(record: *const u8, index: usize) -> Block {
 /// `p` is the start of a block's codes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn unpack_codes<C: IntegerClass>(p: *const u8) -> [__m512i; 8] {
-    let mut codes = [_mm512_setzero_si512(); 8];
-    if C::LAYOUT.codes == Codes::Bytes {
-        for (q, codes) in codes.iter_mut().enumerate() {
-            // SAFETY: line q of 8.
-            *codes = unsafe { load(p.wrapping_add(64 * q)) };
-        }
-        return codes;
-    }
-    let nibble = _mm512_set1_epi8(15);
-    for j in 0..4 {
-        // SAFETY: line j of 4.
-        let line = unsafe { load(p.wrapping_add(64 * j)) };
-        codes[j] = _mm512_and_si512(line, nibble);
-        codes[j + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(line), nibble);
-    }
+unsafe fn unpack_codes<C: IntegerClass>(p: *const u8) -> Quads {
+    // SAFETY: every block has at least four lines.
+    let lines = unsafe { load_lines(p) };
     let high = p.wrapping_add(256);
     match C::LAYOUT.codes {
-        Codes::Nibbles | Codes::Bytes => codes,
+        // SAFETY: eight lines.
+        Codes::Bytes => [lines, unsafe { load_lines(high) }],
+        Codes::Nibbles => nibbles(lines),
         // SAFETY: the line of high bits follows the nibbles.
-        Codes::NibblesAndBit => add_bits(codes, unsafe { load(high) }),
+        Codes::NibblesAndBit => add_bits(nibbles(lines), unsafe { load(high) }),
         Codes::NibblesAndPair => {
             // SAFETY: the first of two lines of bit pairs.
-            let low = unsafe { load(high) };
+            let pairs = unsafe { load(high) };
             // SAFETY: the second one.
-            add_pairs(codes, low, unsafe { load(high.wrapping_add(64)) })
+            add_pairs(nibbles(lines), [pairs, unsafe { load(high.wrapping_add(64)) }])
         }
     }
 }
 
-/// Adds bit q of each byte of `line` to quad q as bit 4.
+/// # Safety
+/// 256 bytes at `p` are readable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn add_bits(codes: [__m512i; 8], line: __m512i) -> [__m512i; 8] {
-    let bit = _mm512_set1_epi8(16);
-    let moved = [
-        _mm512_slli_epi16::<4>(line),
-        _mm512_slli_epi16::<3>(line),
-        _mm512_slli_epi16::<2>(line),
-        _mm512_slli_epi16::<1>(line),
-        line,
-        _mm512_srli_epi16::<1>(line),
-        _mm512_srli_epi16::<2>(line),
-        _mm512_srli_epi16::<3>(line),
-    ];
-    let mut codes = codes;
-    for (codes, moved) in codes.iter_mut().zip(moved) {
-        *codes = _mm512_or_si512(*codes, _mm512_and_si512(moved, bit));
+#[target_feature(enable = "avx512f")]
+unsafe fn load_lines(p: *const u8) -> [__m512i; 4] {
+    let mut lines = [_mm512_setzero_si512(); 4];
+    for (j, line) in lines.iter_mut().enumerate() {
+        // SAFETY: line j of 4.
+        *line = unsafe { load(p.wrapping_add(64 * j)) };
+    }
+    lines
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn nibbles(lines: [__m512i; 4]) -> Quads {
+    let mask = _mm512_set1_epi8(15);
+    let mut codes = [lines; 2];
+    for j in 0..4 {
+        codes[0][j] = _mm512_and_si512(lines[j], mask);
+        codes[1][j] = _mm512_and_si512(_mm512_srli_epi16::<4>(lines[j]), mask);
     }
     codes
 }
 
+/// Adds bit q of each byte of `line` to quad q as bit 4.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_bits(codes: Quads, line: __m512i) -> Quads {
+    let moved = [
+        [
+            _mm512_slli_epi16::<4>(line),
+            _mm512_slli_epi16::<3>(line),
+            _mm512_slli_epi16::<2>(line),
+            _mm512_slli_epi16::<1>(line),
+        ],
+        [
+            line,
+            _mm512_srli_epi16::<1>(line),
+            _mm512_srli_epi16::<2>(line),
+            _mm512_srli_epi16::<3>(line),
+        ],
+    ];
+    merge(codes, moved, _mm512_set1_epi8(0x10))
+}
+
 /// Adds pair c of each byte of line h to quad 4h + c as bits 4 and 5.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn add_pairs(codes: [__m512i; 8], low: __m512i, high: __m512i) -> [__m512i; 8] {
-    let pair = _mm512_set1_epi8(0x30);
-    let mut codes = codes;
-    for (codes, line) in codes.chunks_exact_mut(4).zip([low, high]) {
-        let moved = [
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_pairs(codes: Quads, lines: [__m512i; 2]) -> Quads {
+    let mut moved = codes;
+    for (moved, line) in moved.iter_mut().zip(lines) {
+        *moved = [
             _mm512_slli_epi16::<4>(line),
             _mm512_slli_epi16::<2>(line),
             line,
             _mm512_srli_epi16::<2>(line),
         ];
-        for (codes, moved) in codes.iter_mut().zip(moved) {
-            *codes = _mm512_or_si512(*codes, _mm512_and_si512(moved, pair));
-        }
+    }
+    merge(codes, moved, _mm512_set1_epi8(0x30))
+}
+
+/// Puts the bits of `mask` from `moved` into `codes`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn merge(codes: Quads, moved: Quads, mask: __m512i) -> Quads {
+    let mut codes = codes;
+    for (codes, moved) in codes.as_flattened_mut().iter_mut().zip(moved.as_flattened()) {
+        *codes = _mm512_or_si512(*codes, _mm512_and_si512(*moved, mask));
     }
     codes
 }

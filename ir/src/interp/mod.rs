@@ -51,7 +51,7 @@ pub struct InterpOptions {
 }
 
 /// Why a step was not run. The caches are as before the step, except after [`Self::Weight`], when
-/// positions from the step's first on are unspecified until written again.
+/// each slot ends where the step's rows would have begun.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InterpError {
     /// A step without rows.
@@ -164,7 +164,13 @@ impl<'a> Interp<'a> {
                 continue;
             }
             let inputs = self.graph.inputs(value);
-            let result = self.evaluate(value, &inputs, &values, rows)?;
+            let result = match self.evaluate(value, &inputs, &values, rows) {
+                Ok(result) => result,
+                Err(error) => {
+                    self.forget(rows);
+                    return Err(error);
+                }
+            };
             if let Some(observer) = &mut self.observer {
                 observer(value, &result);
             }
@@ -205,6 +211,14 @@ impl<'a> Interp<'a> {
             self.check_token(row, token)?;
         }
         Ok(lengths)
+    }
+
+    /// Ends the slots of `rows` before them: some layers may have stored them, some not.
+    fn forget(&mut self, rows: &[Row]) {
+        for row in rows {
+            let length = &mut self.lengths[row.slot as usize];
+            *length = row.position.min(*length);
+        }
     }
 
     fn check_token(&self, row: usize, token: u32) -> Result<(), InterpError> {

@@ -6,15 +6,17 @@ use super::*;
 use crate::text::parse;
 use crate::verify;
 
-/// Weights whose element i is a fixed function of the name and i; counts the rows it gave.
+/// Weights whose element i is a fixed function of the name and i; counts the rows it gave, and
+/// fails for one name.
 #[derive(Default)]
 struct Pattern {
     given: Cell<usize>,
+    missing: Cell<&'static str>,
 }
 
 impl WeightSource for Pattern {
     fn rows(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<(), WeightError> {
-        if name == "missing" {
+        if name == self.missing.get() {
             return Err(WeightError { name: name.into(), reason: "is not there".into() });
         }
         self.given.set(self.given.get() + rows.len());
@@ -230,15 +232,21 @@ fn bad_rows_are_errors_and_change_nothing() {
 }
 
 #[test]
-fn a_weight_that_cannot_be_given_is_an_error() {
-    let graph = parse(
-        "graph @g {\n%t = tokens\n%e = weight \"missing\" : f16[9, 4]\n%x = embed %e, %t\n\
-         output %x\n}",
-    )
-    .unwrap();
+fn a_weight_that_cannot_be_given_ends_the_slots_before_the_step() {
+    let graph = parse(MODEL).unwrap();
     let info = verify(&graph).unwrap();
     let source = Pattern::default();
-    let mut interp = Interp::new(&graph, &info, &source, options());
-    let error = interp.step(&[row(1, 0, 0)]).unwrap_err();
-    assert_eq!(error.to_string(), "weight \"missing\": is not there");
+    let options = InterpOptions { weight_memory: 0, ..options() };
+    let mut interp = Interp::new(&graph, &info, &source, options);
+    for (position, token) in (0..).zip([1, 2, 90, 91]) {
+        interp.step(&[row(token, position, 0)]).unwrap();
+    }
+    // Layer 0 stores the rows, layer 7 never gets to.
+    source.missing.set("wv");
+    let error = interp.step(&[row(3, 2, 0), row(4, 3, 0)]).unwrap_err();
+    assert_eq!(error.to_string(), "weight \"wv\": is not there");
+    source.missing.set("");
+    let error = interp.step(&[row(4, 3, 0)]).unwrap_err();
+    assert_eq!(error.to_string(), "row 0: position 3 in slot 0, expected 0 to 2");
+    assert_eq!(interp.step(&[row(3, 2, 0)]).unwrap(), solo(&[1, 2, 3])[2]);
 }

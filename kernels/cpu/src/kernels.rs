@@ -136,6 +136,12 @@ static X86_ATTENTION: [Variant; 4] = [
 ];
 
 #[cfg(target_arch = "x86_64")]
+static AVX2_MATMUL: [Variant; 13] = matmuls! { Avx2:
+    avx2::matmul for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
+    avx2_float::matmul for F16 BF16 F32;
+};
+
+#[cfg(target_arch = "x86_64")]
 static AVX512_MATMUL: [Variant; 13] = matmuls! { Avx512:
     avx512::matmul for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
     avx512_float::matmul for F16 BF16 F32;
@@ -143,8 +149,8 @@ static AVX512_MATMUL: [Variant; 13] = matmuls! { Avx512:
 
 /// Every variant. Deleting a row that is not portable slows one kernel down and changes nothing.
 #[cfg(target_arch = "x86_64")]
-static VARIANTS: [&[Variant]; 5] =
-    [&PORTABLE, &PORTABLE_MATMUL, &PORTABLE_GATHER, &X86_ATTENTION, &AVX512_MATMUL];
+static VARIANTS: [&[Variant]; 6] =
+    [&PORTABLE, &PORTABLE_MATMUL, &PORTABLE_GATHER, &X86_ATTENTION, &AVX2_MATMUL, &AVX512_MATMUL];
 #[cfg(not(target_arch = "x86_64"))]
 static VARIANTS: [&[Variant]; 3] = [&PORTABLE, &PORTABLE_MATMUL, &PORTABLE_GATHER];
 

@@ -1,0 +1,478 @@
+//! AVX2: a ymm holds 8 output rows x 4 elements of k, so a tile is two halves. Codes times
+//! activations go through i16 (`vpmaddubsw`), which saturates; [`dot`] says why it never does.
+
+use std::arch::x86_64::*;
+
+use super::{Call, Record};
+use crate::layout::{Codes, IntegerClass, ScaleForm};
+
+/// How far ahead of its reads a kernel prefetches weights, in bytes.
+const PREFETCH: usize = 2048;
+
+/// Matrix product of an integer class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
+///
+/// # Safety
+/// As `MatmulFn` demands; the CPU has the enabled features.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
+pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
+    weights: *const u8,
+    activations: *const u8,
+    out: *mut f32,
+    k: u32,
+    n0: u32,
+    n1: u32,
+    m: u32,
+    out_stride: u32,
+) {
+    let call = Call::new::<C>(weights, activations, out, k, n0, n1, m, out_stride);
+    match call.panel_rows() {
+        // SAFETY: the caller's promise is passed on.
+        1 => unsafe { run::<C, 1>(&call) },
+        // SAFETY: as above.
+        2 => unsafe { run::<C, 2>(&call) },
+        // SAFETY: as above.
+        4 => unsafe { run::<C, 4>(&call) },
+        // SAFETY: as above.
+        _ => unsafe { run::<C, 8>(&call) },
+    }
+}
+
+/// # Safety
+/// As [`matmul`]; panels have `P` rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn run<C: IntegerClass, const P: usize>(call: &Call) {
+    for n in call.tiles() {
+        for panel in 0..call.rows.div_ceil(P) {
+            // SAFETY: the tile and the panel are whole and readable.
+            let acc =
+                unsafe { product::<C, P>(call.tile(n), call.panel::<P>(panel), call.blocks()) };
+            for (r, acc) in (panel * P..call.rows).zip(acc) {
+                // SAFETY: row r is below m.
+                unsafe { store(call, r, n, acc) };
+            }
+        }
+    }
+}
+
+/// 16 outputs, in two halves, for each of a panel's rows.
+///
+/// # Safety
+/// `tile` and `panel` are readable for `blocks` blocks.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn product<C: IntegerClass, const P: usize>(
+    tile: *const u8,
+    panel: *const u8,
+    blocks: usize,
+) -> [[__m256; 2]; P] {
+    let mut acc = [[_mm256_setzero_ps(); 2]; P];
+    let per_record = C::LAYOUT.blocks;
+    let mut record = tile;
+    let mut b = 0;
+    while b < blocks {
+        for line in (0..C::LAYOUT.record_bytes()).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(PREFETCH + line).cast());
+        }
+        for index in 0..per_record.min(blocks - b) {
+            let x = Record::<P>(panel.wrapping_add((b + index) * Record::<P>::BYTES));
+            for half in 0..2 {
+                // SAFETY: the record holds this block.
+                let block = unsafe { unpack::<C>(record, index, half) };
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: the panel holds this block's record.
+                    acc[half] = unsafe { accumulate::<C, P>(&block, x, r, acc[half]) };
+                }
+            }
+        }
+        record = record.wrapping_add(C::LAYOUT.record_bytes());
+        b += per_record;
+    }
+    acc
+}
+
+/// Writes the lanes in range of 16 outputs.
+///
+/// # Safety
+/// `r` is below m and `n` is a tile of the call.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn store(call: &Call, r: usize, n: usize, halves: [__m256; 2]) {
+    let mut sums = [0.0f32; 16];
+    for (sums, half) in sums.chunks_exact_mut(8).zip(halves) {
+        // SAFETY: eight floats.
+        unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), half) };
+    }
+    // SAFETY: outputs n.. of row r, as many as the range has.
+    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), call.output(r, n), call.lanes(n)) };
+}
+
+/// Codes of a block for 8 rows, `[half of k][quad]`.
+type Quads = [[__m256i; 4]; 2];
+
+/// One block of half a tile in registers: stored codes, except that byte codes are the values
+/// themselves. Index 1 of `scale` and `min` is for classes with a scale per 16 elements.
+struct Block {
+    codes: Quads,
+    scale: [__m256; 2],
+    min: [__m256; 2],
+}
+
+/// Adds one block to one row's outputs, in the order of [`super`].
+///
+/// # Safety
+/// `x` is a whole record.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn accumulate<C: IntegerClass, const P: usize>(
+    block: &Block,
+    x: Record<P>,
+    r: usize,
+    acc: __m256,
+) -> __m256 {
+    let layout = C::LAYOUT;
+    // SAFETY (all reads below): fields of the record.
+    let d = unsafe { broadcast_f32(x.d(r)) };
+    // SAFETY: see above.
+    let low = unsafe { dot::<C>(&block.codes[0], x.quad(r, 0)) };
+    // SAFETY: see above.
+    let high = unsafe { dot::<C>(&block.codes[1], x.quad(r, 4)) };
+    if !layout.has_groups() {
+        // SAFETY: see above.
+        let start = unbias::<C>(unsafe { broadcast_i32(x.n32(r)) });
+        let dot = _mm256_add_epi32(start, _mm256_add_epi32(low, high));
+        let acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(block.scale[0], d), acc);
+        if !layout.has_min() {
+            return acc;
+        }
+        // SAFETY: see above.
+        return _mm256_fmadd_ps(block.min[0], unsafe { broadcast_f32(x.s(r)) }, acc);
+    }
+    // SAFETY: see above.
+    let n16 = unsafe { broadcast_i32(x.n16(r)) };
+    // SAFETY: see above.
+    let rest = _mm256_sub_epi32(unsafe { broadcast_i32(x.n32(r)) }, n16);
+    let mut acc = acc;
+    for (g, (dot, negated)) in [(low, n16), (high, rest)].into_iter().enumerate() {
+        let dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dot, unbias::<C>(negated)));
+        acc = _mm256_fmadd_ps(dot, _mm256_mul_ps(block.scale[g], d), acc);
+        if layout.has_min() {
+            let sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_setzero_si256(), negated));
+            acc = _mm256_fmadd_ps(block.min[g], _mm256_mul_ps(sum, d), acc);
+        }
+    }
+    acc
+}
+
+/// What takes the bias off a sum of stored codes times q; `negated` is minus the sum of q.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn unbias<C: IntegerClass>(negated: __m256i) -> __m256i {
+    match C::LAYOUT.bias {
+        Some(3) => _mm256_slli_epi32::<3>(negated),
+        Some(4) => _mm256_slli_epi32::<4>(negated),
+        Some(5) => _mm256_slli_epi32::<5>(negated),
+        // Bytes are unpacked to values, the others have no bias.
+        _ => _mm256_setzero_si256(),
+    }
+}
+
+/// Integer products of 16 elements of a row, starting at `x`.
+///
+/// |q| <= 127, so one `vpmaddubsw` yields at most `2 * 127 * c` for codes up to c. Within i16
+/// stay four of them at 5 bits (4 * 2 * 127 * 31 = 31496), two at 6 bits (32004), one at
+/// 8 bits, where |value| <= 128 (32512).
+///
+/// # Safety
+/// 16 bytes at `x` are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn dot<C: IntegerClass>(codes: &[__m256i; 4], x: *const u8) -> __m256i {
+    let ones = _mm256_set1_epi16(1);
+    let mut pairs = [_mm256_setzero_si256(); 4];
+    for (q, (pairs, codes)) in pairs.iter_mut().zip(codes).enumerate() {
+        // SAFETY: quad q of 4.
+        let x = unsafe { broadcast_i32(x.wrapping_add(4 * q)) };
+        *pairs = if C::LAYOUT.codes == Codes::Bytes {
+            _mm256_maddubs_epi16(_mm256_abs_epi8(*codes), _mm256_sign_epi8(x, *codes))
+        } else {
+            _mm256_maddubs_epi16(*codes, x)
+        };
+    }
+    let low = [pairs[0], pairs[2]];
+    let high = [pairs[1], pairs[3]];
+    match C::LAYOUT.codes {
+        Codes::Nibbles | Codes::NibblesAndBit => {
+            let low = _mm256_add_epi16(low[0], low[1]);
+            let high = _mm256_add_epi16(high[0], high[1]);
+            _mm256_madd_epi16(_mm256_add_epi16(low, high), ones)
+        }
+        Codes::NibblesAndPair => {
+            let first = _mm256_add_epi16(low[0], high[0]);
+            let second = _mm256_add_epi16(low[1], high[1]);
+            let first = _mm256_madd_epi16(first, ones);
+            _mm256_add_epi32(first, _mm256_madd_epi16(second, ones))
+        }
+        Codes::Bytes => {
+            let mut sum = _mm256_setzero_si256();
+            for pairs in pairs {
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+            }
+            sum
+        }
+    }
+}
+
+/// # Safety
+/// `record` is a whole record of the class and holds block `index`; `half` is 0 or 1.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unpack<C: IntegerClass>(record: *const u8, index: usize, half: usize) -> Block {
+    let codes = record.wrapping_add(index * C::LAYOUT.block_bytes() + 32 * half);
+    // SAFETY: the block's codes lie in the record.
+    let codes = unsafe { unpack_codes::<C>(codes) };
+    let scales = record.wrapping_add(C::LAYOUT.scales_at());
+    // SAFETY: the record's scales follow its codes.
+    let (scale, min) = unsafe { unpack_scales::<C>(scales, index, half) };
+    Block { codes, scale, min }
+}
+
+/// # Safety
+/// `p` is the start of a block's codes, or 32 bytes further for the upper half of the tile.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn unpack_codes<C: IntegerClass>(p: *const u8) -> Quads {
+    // SAFETY: every block has at least four lines.
+    let lines = unsafe { load_lines(p) };
+    let high = p.wrapping_add(256);
+    match C::LAYOUT.codes {
+        // SAFETY: eight lines.
+        Codes::Bytes => values([lines, unsafe { load_lines(high) }]),
+        Codes::Nibbles => nibbles(lines),
+        // SAFETY: the line of high bits follows the nibbles.
+        Codes::NibblesAndBit => add_bits(nibbles(lines), unsafe { load(high) }),
+        Codes::NibblesAndPair => {
+            // SAFETY: the first of two lines of bit pairs.
+            let pairs = unsafe { load(high) };
+            // SAFETY: the second one.
+            add_pairs(nibbles(lines), [pairs, unsafe { load(high.wrapping_add(64)) }])
+        }
+    }
+}
+
+/// Half of each of four lines.
+///
+/// # Safety
+/// Half lines at `p` and 64, 128 and 192 bytes on are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_lines(p: *const u8) -> [__m256i; 4] {
+    let mut lines = [_mm256_setzero_si256(); 4];
+    for (j, line) in lines.iter_mut().enumerate() {
+        // SAFETY: line j of 4.
+        *line = unsafe { load(p.wrapping_add(64 * j)) };
+    }
+    lines
+}
+
+/// Takes the bias of 128 off.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn values(codes: Quads) -> Quads {
+    let mut codes = codes;
+    for codes in codes.as_flattened_mut() {
+        *codes = _mm256_xor_si256(*codes, _mm256_set1_epi8(i8::MIN));
+    }
+    codes
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn nibbles(lines: [__m256i; 4]) -> Quads {
+    let mask = _mm256_set1_epi8(15);
+    let mut codes = [lines; 2];
+    for j in 0..4 {
+        codes[0][j] = _mm256_and_si256(lines[j], mask);
+        codes[1][j] = _mm256_and_si256(_mm256_srli_epi16::<4>(lines[j]), mask);
+    }
+    codes
+}
+
+/// Adds bit q of each byte of `line` to quad q as bit 4.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_bits(codes: Quads, line: __m256i) -> Quads {
+    let moved = [
+        [
+            _mm256_slli_epi16::<4>(line),
+            _mm256_slli_epi16::<3>(line),
+            _mm256_slli_epi16::<2>(line),
+            _mm256_slli_epi16::<1>(line),
+        ],
+        [
+            line,
+            _mm256_srli_epi16::<1>(line),
+            _mm256_srli_epi16::<2>(line),
+            _mm256_srli_epi16::<3>(line),
+        ],
+    ];
+    merge(codes, moved, _mm256_set1_epi8(0x10))
+}
+
+/// Adds pair c of each byte of line h to quad 4h + c as bits 4 and 5.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_pairs(codes: Quads, lines: [__m256i; 2]) -> Quads {
+    let mut moved = codes;
+    for (moved, line) in moved.iter_mut().zip(lines) {
+        *moved = [
+            _mm256_slli_epi16::<4>(line),
+            _mm256_slli_epi16::<2>(line),
+            line,
+            _mm256_srli_epi16::<2>(line),
+        ];
+    }
+    merge(codes, moved, _mm256_set1_epi8(0x30))
+}
+
+/// Puts the bits of `mask` from `moved` into `codes`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn merge(codes: Quads, moved: Quads, mask: __m256i) -> Quads {
+    let mut codes = codes;
+    for (codes, moved) in codes.as_flattened_mut().iter_mut().zip(moved.as_flattened()) {
+        *codes = _mm256_or_si256(*codes, _mm256_and_si256(*moved, mask));
+    }
+    codes
+}
+
+/// Scales and minima of 8 rows for block `index`, as [`Block`] holds them.
+///
+/// # Safety
+/// `p` is the start of a record's scales.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn unpack_scales<C: IntegerClass>(
+    p: *const u8,
+    index: usize,
+    half: usize,
+) -> ([__m256; 2], [__m256; 2]) {
+    let zero = _mm256_setzero_ps();
+    let f16_at = |offset: usize| p.wrapping_add(offset + 16 * half);
+    let byte_at = |offset: usize| p.wrapping_add(offset + 8 * half);
+    let f32_at = |offset: usize| p.wrapping_add(offset + 32 * half);
+    // SAFETY (all loads below): offsets of the scale form, see `layout`.
+    match C::LAYOUT.scales {
+        // SAFETY: see above.
+        ScaleForm::Block => ([unsafe { load_f16(f16_at(32 * index)) }, zero], [zero; 2]),
+        ScaleForm::BlockMin => {
+            // SAFETY: see above.
+            let d = unsafe { load_f16(f16_at(32 * index)) };
+            // SAFETY: see above.
+            let m = unsafe { load_f16(f16_at(32 * (C::LAYOUT.blocks + index))) };
+            ([d, zero], [m, zero])
+        }
+        ScaleForm::SuperMin => {
+            // SAFETY: see above.
+            let sub = unsafe { load_i8(byte_at(16 * index)) };
+            // SAFETY: see above.
+            let sub_min = unsafe { load_u8(byte_at(128 + 16 * index)) };
+            // SAFETY: see above.
+            let d = unsafe { load_f16(f16_at(256)) };
+            // SAFETY: see above.
+            let dmin = _mm256_xor_ps(unsafe { load_f16(f16_at(288)) }, _mm256_set1_ps(-0.0));
+            ([_mm256_mul_ps(d, sub), zero], [_mm256_mul_ps(dmin, sub_min), zero])
+        }
+        ScaleForm::Super => {
+            // SAFETY: see above.
+            let d = unsafe { load_f16(f16_at(256)) };
+            // SAFETY: see above.
+            let low = unsafe { load_i8(byte_at(32 * index)) };
+            // SAFETY: see above.
+            let high = unsafe { load_i8(byte_at(32 * index + 16)) };
+            ([_mm256_mul_ps(d, low), _mm256_mul_ps(d, high)], [zero; 2])
+        }
+        // SAFETY: see above.
+        ScaleForm::Group => (unsafe { load_f32_pair(f32_at(0)) }, [zero; 2]),
+        ScaleForm::GroupMin => {
+            // SAFETY: see above.
+            (unsafe { load_f32_pair(f32_at(0)) }, unsafe { load_f32_pair(f32_at(128)) })
+        }
+    }
+}
+
+/// # Safety
+/// 32 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load(p: *const u8) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_loadu_si256(p.cast()) }
+}
+
+/// 8 floats at `p` and 8 at 64 bytes on.
+///
+/// # Safety
+/// Both are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_f32_pair(p: *const u8) -> [__m256; 2] {
+    // SAFETY: the caller's promise.
+    let low = unsafe { load(p) };
+    // SAFETY: the caller's promise.
+    let high = unsafe { load(p.wrapping_add(64)) };
+    [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
+}
+
+/// 8 f16 as f32.
+///
+/// # Safety
+/// 16 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn load_f16(p: *const u8) -> __m256 {
+    // SAFETY: the caller's promise.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(p.cast()) })
+}
+
+/// 8 i8 as f32.
+///
+/// # Safety
+/// 8 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_i8(p: *const u8) -> __m256 {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { _mm_loadl_epi64(p.cast()) };
+    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
+}
+
+/// 8 u8 as f32.
+///
+/// # Safety
+/// 8 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_u8(p: *const u8) -> __m256 {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { _mm_loadl_epi64(p.cast()) };
+    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))
+}
+
+/// # Safety
+/// 4 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn broadcast_i32(p: *const u8) -> __m256i {
+    // SAFETY: the caller's promise.
+    _mm256_set1_epi32(unsafe { p.cast::<i32>().read_unaligned() })
+}
+
+/// # Safety
+/// 4 bytes at `p` are readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn broadcast_f32(p: *const u8) -> __m256 {
+    // SAFETY: the caller's promise.
+    _mm256_set1_ps(unsafe { p.cast::<f32>().read_unaligned() })
+}

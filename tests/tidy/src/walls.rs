@@ -7,6 +7,7 @@ use serde_json::Value;
 
 /// Our crates and what of ours each may import. Tests may import more, see [`TEST_IMPORTS`].
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("onebit-aie", &[]),
     ("onebit-plan", &[]),
     ("onebit-ir", &[]),
     ("onebit-tokenizer", &[]),

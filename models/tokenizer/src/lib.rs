@@ -10,6 +10,7 @@
 
 mod bpe;
 mod bytelevel;
+mod chat;
 mod merge;
 mod partition;
 mod pretokenize;
@@ -19,6 +20,7 @@ mod stream;
 pub mod table;
 mod tokenizer;
 
+pub use chat::{ChatError, ChatOptions, Message, render};
 pub use spec::{RoleIds, TokenizerSpec, token_type};
 pub use stream::{Detokenizer, Position};
 pub use table::{BuildError, TableError, build};

@@ -1,6 +1,6 @@
 //! The barrier of a team of threads.
 //!
-//! Waiting spins for a few microseconds, the usual time between two regions of a step, and then
+//! Waiting spins for some ten microseconds, as long as one thread is usually late, and then
 //! sleeps on a futex: when a foreign process holds a core, the waiting threads leave theirs free
 //! for the team member that lost it.
 
@@ -12,7 +12,7 @@ use onebit_plan::abi::StepContext;
 use rustix::thread::futex;
 
 /// Spins before sleep if every thread of the team can have a CPU of its own.
-const SPINS: u32 = 400;
+const SPINS: u32 = 600;
 /// Spins before sleep if the team is larger than the machine: those awaited need this CPU.
 const SPINS_CROWDED: u32 = 8;
 

@@ -185,10 +185,12 @@ fn narrow(value: Pair) -> [u16; LANES] {
     const ROUNDING: i32 = _MM_FROUND_TO_NEAREST_INT;
     let mut bits = [0; LANES];
     let (low, high) = bits.split_at_mut(8);
+    let (low_bits, high_bits) =
+        (_mm256_cvtps_ph::<ROUNDING>(value.0), _mm256_cvtps_ph::<ROUNDING>(value.1));
     // SAFETY: the half holds 16 bytes.
-    unsafe { _mm_storeu_si128(low.as_mut_ptr().cast(), _mm256_cvtps_ph::<ROUNDING>(value.0)) }
+    unsafe { _mm_storeu_si128(low.as_mut_ptr().cast(), low_bits) }
     // SAFETY: the half holds 16 bytes.
-    unsafe { _mm_storeu_si128(high.as_mut_ptr().cast(), _mm256_cvtps_ph::<ROUNDING>(value.1)) }
+    unsafe { _mm_storeu_si128(high.as_mut_ptr().cast(), high_bits) }
     bits
 }
 

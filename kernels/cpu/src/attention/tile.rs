@@ -26,6 +26,30 @@ pub(super) fn most_queries<I: Isa>(_: I) -> usize {
     if I::MANY_REGISTERS { MAX_QUERIES } else { MAX_QUERIES / 2 }
 }
 
+/// Calls `$function::<$isa, Q>` with Q = `$count`, which is at most [`most_queries`].
+macro_rules! by_count {
+    ($count:expr, $isa:ident, $function:ident($($argument:expr),*)) => {
+        match $count {
+            1 => $function::<$isa, 1>($($argument),*),
+            2 => $function::<$isa, 2>($($argument),*),
+            3 => $function::<$isa, 3>($($argument),*),
+            5 if $isa::MANY_REGISTERS => $function::<$isa, 5>($($argument),*),
+            6 if $isa::MANY_REGISTERS => $function::<$isa, 6>($($argument),*),
+            7 if $isa::MANY_REGISTERS => $function::<$isa, 7>($($argument),*),
+            8 if $isa::MANY_REGISTERS => $function::<$isa, 8>($($argument),*),
+            _ => $function::<$isa, 4>($($argument),*),
+        }
+    };
+}
+
+/// A block's positions as the queries of a tile see them: those that all see are `Together`.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Before,
+    Together,
+    After,
+}
+
 /// One head of one row.
 pub(super) struct Query<'a> {
     pub(super) q: &'a [f32],
@@ -127,16 +151,7 @@ impl Scratch {
         let query = &self.query[..cache.key_dim];
         let scores = &mut self.block;
         let tiles = seen.start / LANES..seen.end.div_ceil(LANES);
-        match count {
-            1 => score_tiles::<I, 1>(isa, query, keys, scores, tiles),
-            2 => score_tiles::<I, 2>(isa, query, keys, scores, tiles),
-            3 => score_tiles::<I, 3>(isa, query, keys, scores, tiles),
-            4 => score_tiles::<I, 4>(isa, query, keys, scores, tiles),
-            5 => score_tiles::<I, 5>(isa, query, keys, scores, tiles),
-            6 => score_tiles::<I, 6>(isa, query, keys, scores, tiles),
-            7 => score_tiles::<I, 7>(isa, query, keys, scores, tiles),
-            _ => score_tiles::<I, 8>(isa, query, keys, scores, tiles),
-        }
+        by_count!(count, I, score_tiles(isa, query, keys, scores, tiles));
     }
 
     /// Turns query i's scores at the block's positions `seen` into weights, and takes them into
@@ -213,23 +228,19 @@ impl Scratch {
         };
         let sums = &mut self.sums;
         let start = seen.iter().map(|s| s.0).max().unwrap_or(0);
-        let end = seen.iter().map(|s| s.1).min().unwrap_or(0);
-        let end = end.max(start);
-        for (i, s) in seen.iter().enumerate() {
-            weigh_queries::<I, 1>(isa, from, s.0..start.min(s.1), sums, i);
-        }
-        match seen.len() {
-            1 => weigh_queries::<I, 1>(isa, from, start..end, sums, 0),
-            2 => weigh_queries::<I, 2>(isa, from, start..end, sums, 0),
-            3 => weigh_queries::<I, 3>(isa, from, start..end, sums, 0),
-            4 => weigh_queries::<I, 4>(isa, from, start..end, sums, 0),
-            5 => weigh_queries::<I, 5>(isa, from, start..end, sums, 0),
-            6 => weigh_queries::<I, 6>(isa, from, start..end, sums, 0),
-            7 => weigh_queries::<I, 7>(isa, from, start..end, sums, 0),
-            _ => weigh_queries::<I, 8>(isa, from, start..end, sums, 0),
-        }
-        for (i, s) in seen.iter().enumerate() {
-            weigh_queries::<I, 1>(isa, from, end.max(s.0)..s.1, sums, i);
+        let end = seen.iter().map(|s| s.1).min().unwrap_or(0).max(start);
+        for part in [Part::Before, Part::Together, Part::After] {
+            if part == Part::Together {
+                by_count!(seen.len(), I, weigh_queries(isa, from, start..end, sums, 0));
+                continue;
+            }
+            for (i, own) in seen.iter().enumerate() {
+                let own = match part {
+                    Part::Before => own.0..own.1.min(start),
+                    _ => own.0.max(end)..own.1,
+                };
+                weigh_queries::<I, 1>(isa, from, own, sums, i);
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 
 #[path = "roofs.rs"]
 mod roofs;
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/classes/support.rs"]
 #[allow(dead_code, reason = "tests use the rest")]
 mod support;
 
@@ -37,7 +37,7 @@ fn main() {
     let settings = settings();
     let kernels = Kernels::for_isa(settings.isa).expect("an instruction set of this CPU");
     println!("{:?}, {} thread(s), k = {K}", settings.isa, settings.threads);
-    println!("class      m=1 GB/s   read roof     %   m=32 GOP/s   int8 roof    %");
+    println!("class      m=1 GB/s   read roof     %   m=32 GOP/s   int8 roof    %   pack M/s");
     for class in &settings.classes {
         measure(*class, &kernels, settings.threads);
     }
@@ -64,7 +64,9 @@ fn settings() -> Settings {
 
 fn measure(class: StorageClass, kernels: &Kernels, threads: usize) {
     let matrix = Matrix::random(class, TILES * TILE_ROWS, K, Kind::Typical, 1);
+    let start = Instant::now();
     let packed = matrix.pack();
+    let pack_rate = (TILES * TILE_ROWS * K) as f64 / start.elapsed().as_secs_f64() / 1e6;
     let tiles = (STREAM_BYTES / tile_bytes(class, K)).next_multiple_of(TILES);
     let weights = Aligned::repeat(&packed, tiles / TILES);
     let stream = Case { class, weights: &weights, packed: &packed, rows: tiles * TILE_ROWS, m: 1 };
@@ -84,7 +86,7 @@ fn measure(class: StorageClass, kernels: &Kernels, threads: usize) {
     let peak = if class.activation() == Activation::F32 { peak / 4.0 } else { peak } / 1e9;
     let read = read / 1e9;
     println!(
-        "{:<9} {bytes:>9.1} {read:>11.1} {:>5.0} {operations:>12.0} {peak:>11.0} {:>4.0}",
+        "{:<9} {bytes:>9.1} {read:>11.1} {:>5.0} {operations:>12.0} {peak:>11.0} {:>4.0} {pack_rate:>10.0}",
         format!("{class:?}"),
         100.0 * bytes / read,
         100.0 * operations / peak,

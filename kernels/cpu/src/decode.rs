@@ -63,8 +63,8 @@ fn tile_codes(layout: &Layout, bytes: &[u8]) -> [[u8; 64]; 8] {
     quads
 }
 
-/// Adds the f32 values `scale * code + min` of one lane's block to `out`: product first, both
-/// roundings kept.
+/// Writes the f32 values `scale * code + min` of one lane's block: product first, both roundings
+/// kept.
 pub(crate) fn lane_values<C: IntegerClass>(
     record: &[u8],
     index: usize,
@@ -101,21 +101,24 @@ fn lane_code(layout: &Layout, codes: &[u8], quad: usize, byte: usize) -> i32 {
     i32::from(nibble | top << 4)
 }
 
+/// The minimum of a class without one: adding it keeps the sign of a zero product.
+const NO_MIN: f32 = -0.0;
+
 /// (scale, minimum) of each 16 elements of block `index` of a lane.
 fn lane_scales(layout: &Layout, scales: &[u8], index: usize, lane: usize) -> [(f32, f32); 2] {
     let half = |array: usize| f32::from(f16::from_le_bytes(array_of(scales, 2 * array + 2 * lane)));
     let single = |array: usize| f32::from_le_bytes(array_of(scales, array + 4 * lane));
     let byte = |array: usize| scales[array + lane];
     match layout.scales {
-        ScaleForm::Block => [(half(16 * index), 0.0); 2],
+        ScaleForm::Block => [(half(16 * index), NO_MIN); 2],
         ScaleForm::BlockMin => [(half(16 * index), half(16 * (layout.blocks + index))); 2],
         ScaleForm::SuperMin => {
             let scale = half(128) * f32::from(byte(16 * index).cast_signed());
             [(scale, -half(144) * f32::from(byte(128 + 16 * index))); 2]
         }
         ScaleForm::Super => [0, 16]
-            .map(|group| (half(128) * f32::from(byte(32 * index + group).cast_signed()), 0.0)),
-        ScaleForm::Group => [(single(0), 0.0), (single(64), 0.0)],
+            .map(|group| (half(128) * f32::from(byte(32 * index + group).cast_signed()), NO_MIN)),
+        ScaleForm::Group => [(single(0), NO_MIN), (single(64), NO_MIN)],
         ScaleForm::GroupMin => [(single(0), single(128)), (single(64), single(192))],
     }
 }

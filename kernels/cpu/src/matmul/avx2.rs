@@ -14,7 +14,6 @@ const PREFETCH: usize = 2048;
 /// # Safety
 /// As `MatmulFn` demands; the CPU has the enabled features.
 #[target_feature(enable = "avx2,fma,f16c")]
-#[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
 pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
     weights: *const u8,
     activations: *const u8,
@@ -118,10 +117,34 @@ struct Block {
     min: [__m256; 2],
 }
 
+/// What a record says of one row, in all lanes.
+struct Fields {
+    d: __m256,
+    s: __m256,
+    n32: __m256i,
+    n16: __m256i,
+}
+
+/// # Safety
+/// `x` is a whole record and `r` below `P`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn fields<const P: usize>(x: Record<P>, r: usize) -> Fields {
+    // SAFETY: a field of the record.
+    let d = unsafe { broadcast_f32(x.d(r)) };
+    // SAFETY: a field of the record.
+    let s = unsafe { broadcast_f32(x.s(r)) };
+    // SAFETY: a field of the record.
+    let n32 = unsafe { broadcast_i32(x.n32(r)) };
+    // SAFETY: a field of the record.
+    let n16 = unsafe { broadcast_i32(x.n16(r)) };
+    Fields { d, s, n32, n16 }
+}
+
 /// Adds one block to one row's outputs, in the order of [`super`].
 ///
 /// # Safety
-/// `x` is a whole record.
+/// `x` is a whole record and `r` below `P`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn accumulate<C: IntegerClass, const P: usize>(
@@ -130,38 +153,40 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
     r: usize,
     acc: __m256,
 ) -> __m256 {
-    let layout = C::LAYOUT;
-    // SAFETY (all reads below): fields of the record.
-    let d = unsafe { broadcast_f32(x.d(r)) };
-    // SAFETY: see above.
+    // SAFETY: the caller's promise.
+    let fields = unsafe { fields(x, r) };
+    // SAFETY: the first 16 elements of row r.
     let low = unsafe { dot::<C>(&block.codes[0], x.quad(r, 0)) };
-    // SAFETY: see above.
+    // SAFETY: the other 16.
     let high = unsafe { dot::<C>(&block.codes[1], x.quad(r, 4)) };
-    if !layout.has_groups() {
-        // SAFETY: see above.
-        let start = unbias::<C>(unsafe { broadcast_i32(x.n32(r)) });
-        let dot = _mm256_add_epi32(start, _mm256_add_epi32(low, high));
-        let acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(block.scale[0], d), acc);
-        if !layout.has_min() {
-            return acc;
-        }
-        // SAFETY: see above.
-        return _mm256_fmadd_ps(block.min[0], unsafe { broadcast_f32(x.s(r)) }, acc);
+    if C::LAYOUT.has_groups() {
+        let rest = _mm256_sub_epi32(fields.n32, fields.n16);
+        let acc = add_group::<C, 0>(block, low, fields.n16, fields.d, acc);
+        return add_group::<C, 1>(block, high, rest, fields.d, acc);
     }
-    // SAFETY: see above.
-    let n16 = unsafe { broadcast_i32(x.n16(r)) };
-    // SAFETY: see above.
-    let rest = _mm256_sub_epi32(unsafe { broadcast_i32(x.n32(r)) }, n16);
-    let mut acc = acc;
-    for (g, (dot, negated)) in [(low, n16), (high, rest)].into_iter().enumerate() {
-        let dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dot, unbias::<C>(negated)));
-        acc = _mm256_fmadd_ps(dot, _mm256_mul_ps(block.scale[g], d), acc);
-        if layout.has_min() {
-            let sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_setzero_si256(), negated));
-            acc = _mm256_fmadd_ps(block.min[g], _mm256_mul_ps(sum, d), acc);
-        }
+    let dot = _mm256_add_epi32(unbias::<C>(fields.n32), _mm256_add_epi32(low, high));
+    let scale = _mm256_mul_ps(block.scale[0], fields.d);
+    let acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, acc);
+    if C::LAYOUT.has_min() { _mm256_fmadd_ps(block.min[0], fields.s, acc) } else { acc }
+}
+
+/// Adds 16 elements with a scale of their own; `negated` is minus their sum of q.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn add_group<C: IntegerClass, const G: usize>(
+    block: &Block,
+    dot: __m256i,
+    negated: __m256i,
+    d: __m256,
+    acc: __m256,
+) -> __m256 {
+    let dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dot, unbias::<C>(negated)));
+    let acc = _mm256_fmadd_ps(dot, _mm256_mul_ps(block.scale[G], d), acc);
+    if !C::LAYOUT.has_min() {
+        return acc;
     }
-    acc
+    let sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_setzero_si256(), negated));
+    _mm256_fmadd_ps(block.min[G], _mm256_mul_ps(sum, d), acc)
 }
 
 /// What takes the bias off a sum of stored codes times q; `negated` is minus the sum of q.

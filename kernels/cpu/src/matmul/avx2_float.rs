@@ -12,7 +12,6 @@ use crate::layout::FloatClass;
 /// # Safety
 /// As `MatmulFn` demands; the CPU has the enabled features.
 #[target_feature(enable = "avx2,fma,f16c")]
-#[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
 pub(crate) unsafe extern "C" fn matmul<C: FloatClass>(
     weights: *const u8,
     activations: *const u8,
@@ -82,12 +81,14 @@ unsafe fn accumulate<C: FloatClass, const R: usize>(
     acc: &mut [Halves; R],
 ) {
     // SAFETY: element i of the tile.
-    let weights = unsafe { [line::<C>(tile, i, 0), line::<C>(tile, i, 1)] };
+    let low = unsafe { line::<C>(tile, i, 0) };
+    // SAFETY: as above.
+    let high = unsafe { line::<C>(tile, i, 1) };
     for (row, acc) in acc.iter_mut().enumerate() {
         let x = call.activations.cast::<f32>().wrapping_add((r + row) * call.k + i);
         // SAFETY: element i of a row below m.
         let x = _mm256_set1_ps(unsafe { x.read_unaligned() });
-        for (acc, weights) in acc.iter_mut().zip(weights) {
+        for (acc, weights) in acc.iter_mut().zip([low, high]) {
             *acc = _mm256_fmadd_ps(weights, x, *acc);
         }
     }

@@ -18,7 +18,6 @@ const PREFETCH: usize = 4096;
 /// # Safety
 /// As `MatmulFn` demands; the CPU has the enabled features.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-#[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
 pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
     weights: *const u8,
     activations: *const u8,
@@ -105,10 +104,34 @@ struct Block {
     min: [__m512; 2],
 }
 
+/// What a record says of one row, in all lanes.
+struct Fields {
+    d: __m512,
+    s: __m512,
+    n32: __m512i,
+    n16: __m512i,
+}
+
+/// # Safety
+/// `x` is a whole record and `r` below `P`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn fields<const P: usize>(x: Record<P>, r: usize) -> Fields {
+    // SAFETY: a field of the record.
+    let d = unsafe { broadcast_f32(x.d(r)) };
+    // SAFETY: a field of the record.
+    let s = unsafe { broadcast_f32(x.s(r)) };
+    // SAFETY: a field of the record.
+    let n32 = unsafe { broadcast_i32(x.n32(r)) };
+    // SAFETY: a field of the record.
+    let n16 = unsafe { broadcast_i32(x.n16(r)) };
+    Fields { d, s, n32, n16 }
+}
+
 /// Adds one block to one row's outputs, in the order of [`super`].
 ///
 /// # Safety
-/// `x` is a whole record.
+/// `x` is a whole record and `r` below `P`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn accumulate<C: IntegerClass, const P: usize>(
@@ -117,50 +140,57 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
     r: usize,
     acc: __m512,
 ) -> __m512 {
-    let layout = C::LAYOUT;
-    // SAFETY (all loads below): fields of the record.
-    let d = unsafe { broadcast_f32(x.d(r)) };
-    if !layout.has_groups() {
-        let start = match layout.bias {
-            // SAFETY: see above.
-            Some(bias) => shift_left(unsafe { broadcast_i32(x.n32(r)) }, bias),
-            None => _mm512_setzero_si512(),
-        };
-        // SAFETY: see above.
-        let dot = unsafe {
-            let low = dot(start, &block.codes[0], x.quad(r, 0));
-            dot(low, &block.codes[1], x.quad(r, 4))
-        };
-        let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(block.scale[0], d), acc);
-        if !layout.has_min() {
-            return acc;
-        }
-        // SAFETY: see above.
-        return _mm512_fmadd_ps(block.min[0], unsafe { broadcast_f32(x.s(r)) }, acc);
+    // SAFETY: the caller's promise.
+    let fields = unsafe { fields(x, r) };
+    if C::LAYOUT.has_groups() {
+        let rest = _mm512_sub_epi32(fields.n32, fields.n16);
+        let (low, high) = (unbias::<C>(fields.n16), unbias::<C>(rest));
+        // SAFETY: the first 16 elements of row r.
+        let low = unsafe { dot(low, &block.codes[0], x.quad(r, 0)) };
+        // SAFETY: the other 16.
+        let high = unsafe { dot(high, &block.codes[1], x.quad(r, 4)) };
+        let acc = add_group::<C, 0>(block, low, fields.n16, fields.d, acc);
+        return add_group::<C, 1>(block, high, rest, fields.d, acc);
     }
-    // SAFETY: see above.
-    let low = unsafe { broadcast_i32(x.n16(r)) };
-    // SAFETY: see above.
-    let high = _mm512_sub_epi32(unsafe { broadcast_i32(x.n32(r)) }, low);
-    let bias = layout.bias.unwrap_or(0);
-    // SAFETY: see above.
-    let dots = unsafe {
-        [
-            dot(shift_left(low, bias), &block.codes[0], x.quad(r, 0)),
-            dot(shift_left(high, bias), &block.codes[1], x.quad(r, 4)),
-        ]
-    };
-    let mut acc = acc;
-    for (g, negated) in [low, high].into_iter().enumerate() {
-        let scale = _mm512_mul_ps(block.scale[g], d);
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[g]), scale, acc);
-        if layout.has_min() {
-            // sum * d, with the sign of both factors' product kept: -(negated) is exact.
-            let sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), negated));
-            acc = _mm512_fmadd_ps(block.min[g], _mm512_mul_ps(sum, d), acc);
-        }
+    let start = unbias::<C>(fields.n32);
+    // SAFETY: the first 16 elements of row r.
+    let low = unsafe { dot(start, &block.codes[0], x.quad(r, 0)) };
+    // SAFETY: the other 16.
+    let dot = _mm512_cvtepi32_ps(unsafe { dot(low, &block.codes[1], x.quad(r, 4)) });
+    let acc = _mm512_fmadd_ps(dot, _mm512_mul_ps(block.scale[0], fields.d), acc);
+    if C::LAYOUT.has_min() { _mm512_fmadd_ps(block.min[0], fields.s, acc) } else { acc }
+}
+
+/// Adds 16 elements with a scale of their own; `negated` is minus their sum of q.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_group<C: IntegerClass, const G: usize>(
+    block: &Block,
+    dot: __m512i,
+    negated: __m512i,
+    d: __m512,
+    acc: __m512,
+) -> __m512 {
+    let scale = _mm512_mul_ps(block.scale[G], d);
+    let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, acc);
+    if !C::LAYOUT.has_min() {
+        return acc;
     }
-    acc
+    let sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), negated));
+    _mm512_fmadd_ps(block.min[G], _mm512_mul_ps(sum, d), acc)
+}
+
+/// What takes the bias off a sum of stored codes times q; `negated` is minus the sum of q.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn unbias<C: IntegerClass>(negated: __m512i) -> __m512i {
+    match C::LAYOUT.bias {
+        Some(3) => _mm512_slli_epi32::<3>(negated),
+        Some(4) => _mm512_slli_epi32::<4>(negated),
+        Some(5) => _mm512_slli_epi32::<5>(negated),
+        Some(_) => _mm512_slli_epi32::<7>(negated),
+        None => _mm512_setzero_si512(),
+    }
 }
 
 /// Integer products of 16 elements of a row, starting at `x`, added to `acc`.
@@ -336,18 +366,6 @@ unsafe fn unpack_scales<C: IntegerClass>(p: *const u8, index: usize) -> ([__m512
             // SAFETY: see above.
             (unsafe { load_f32_pair(p) }, unsafe { load_f32_pair(at(128)) })
         }
-    }
-}
-
-/// Shifts left by one of the biases that classes use.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn shift_left(x: __m512i, bias: u32) -> __m512i {
-    match bias {
-        3 => _mm512_slli_epi32::<3>(x),
-        4 => _mm512_slli_epi32::<4>(x),
-        5 => _mm512_slli_epi32::<5>(x),
-        _ => _mm512_slli_epi32::<7>(x),
     }
 }
 

@@ -15,7 +15,6 @@ const PREFETCH: usize = 4096;
 /// # Safety
 /// As `MatmulFn` demands; the CPU has the enabled feature.
 #[target_feature(enable = "avx512f")]
-#[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
 pub(crate) unsafe extern "C" fn matmul<C: FloatClass>(
     weights: *const u8,
     activations: *const u8,
@@ -30,14 +29,16 @@ pub(crate) unsafe extern "C" fn matmul<C: FloatClass>(
     for n in call.tiles() {
         let mut r = 0;
         while r < call.rows {
-            // SAFETY: the tile is whole and the rows are below m.
-            r += unsafe {
-                match call.rows - r {
-                    8.. => rows::<C, 8>(&call, n, r),
-                    4..8 => rows::<C, 4>(&call, n, r),
-                    2..4 => rows::<C, 2>(&call, n, r),
-                    _ => rows::<C, 1>(&call, n, r),
-                }
+            // SAFETY (all arms): the tile is whole and the rows are below m.
+            r += match call.rows - r {
+                // SAFETY: see above.
+                8.. => unsafe { rows::<C, 8>(&call, n, r) },
+                // SAFETY: see above.
+                4..8 => unsafe { rows::<C, 4>(&call, n, r) },
+                // SAFETY: see above.
+                2..4 => unsafe { rows::<C, 2>(&call, n, r) },
+                // SAFETY: see above.
+                _ => unsafe { rows::<C, 1>(&call, n, r) },
             };
         }
     }
@@ -66,10 +67,9 @@ unsafe fn rows<C: FloatClass, const R: usize>(call: &Call, n: usize, r: usize) -
     }
     let mask = u16::MAX >> (16 - call.lanes(n));
     for (row, (even, odd)) in even.into_iter().zip(odd).enumerate() {
+        let sums = _mm512_add_ps(even, odd);
         // SAFETY: masked to the lanes in range; the row is below m.
-        unsafe {
-            _mm512_mask_storeu_ps(call.output(r + row, n), mask, _mm512_add_ps(even, odd));
-        }
+        unsafe { _mm512_mask_storeu_ps(call.output(r + row, n), mask, sums) };
     }
     R
 }

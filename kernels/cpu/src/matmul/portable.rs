@@ -15,7 +15,6 @@ type Sums = [f32; TILE_ROWS];
 ///
 /// # Safety
 /// As `MatmulFn` demands.
-#[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
 pub(crate) unsafe extern "C" fn integer<C: IntegerClass>(
     weights: *const u8,
     activations: *const u8,
@@ -135,7 +134,6 @@ fn dot(block: &TileBlock, x: &RowBlock, g: usize, bias: Option<u32>) -> [i32; TI
 ///
 /// # Safety
 /// As `MatmulFn` demands.
-#[expect(clippy::too_many_arguments, reason = "the arguments of MatmulFn")]
 pub(crate) unsafe extern "C" fn float<C: FloatClass>(
     weights: *const u8,
     activations: *const u8,

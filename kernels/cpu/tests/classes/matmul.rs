@@ -1,12 +1,10 @@
 //! Every class on every instruction set: the same bits, whatever m and the range, and close to
 //! the product in f64.
 
-mod support;
-
 use onebit_cpu::{Isa, Kernels, supports};
 use onebit_plan::abi::{Activation, BLOCK, StorageClass};
 
-use support::{Kind, Matrix, Random, activations, matmul};
+use crate::support::{Kind, Matrix, Random, activations, matmul};
 
 const ROWS: [usize; 9] = [1, 2, 3, 4, 5, 8, 9, 31, 32];
 const WIDTHS: [usize; 7] = [32, 96, 256, 576, 768, 1536, 37];

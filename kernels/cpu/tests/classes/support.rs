@@ -39,6 +39,9 @@ pub enum Kind {
     Extreme,
 }
 
+/// Minimum of classes without one: adding it keeps the sign of a zero product.
+const NO_MIN: f32 = -0.0;
+
 /// A matrix `[n, k]` before packing.
 pub struct Matrix {
     pub class: StorageClass,
@@ -112,7 +115,7 @@ impl Matrix {
                     let d = f16::from_f32(random.float() * scale);
                     let m = f16::from_f32(random.float() * scale);
                     let has_min = matches!(self.class, Q4DM | Q5DM);
-                    let min = if has_min { f32::from(m) } else { 0.0 };
+                    let min = if has_min { f32::from(m) } else { NO_MIN };
                     self.halves[0].push(d);
                     self.halves[1].push(m);
                     self.groups.extend([(f32::from(d), min); 2]);
@@ -130,7 +133,7 @@ impl Matrix {
             I8G16 | I8G16M => {
                 for _ in 0..self.k / 16 {
                     let pair = [random.float() * scale, random.float() * scale];
-                    let min = if self.class == I8G16M { pair[1] } else { 0.0 };
+                    let min = if self.class == I8G16M { pair[1] } else { NO_MIN };
                     self.singles[0].push(pair[0]);
                     self.singles[1].push(pair[1]);
                     self.groups.push((pair[0], min));
@@ -145,7 +148,7 @@ impl Matrix {
             for _ in 0..16 {
                 let sub = random.int(-128, 127) as i8;
                 self.sub.push(sub);
-                self.groups.push((d * f32::from(sub), 0.0));
+                self.groups.push((d * f32::from(sub), NO_MIN));
             }
             return;
         }
@@ -174,10 +177,9 @@ impl Matrix {
         let scales = match self.class {
             F16 | BF16 | F32 => return Row::Float(&self.floats[part(1)]),
             Q4D | Q5D | Q8D => Scales::Block32 { d: &self.halves[0][part(32)], m: None },
-            Q4DM | Q5DM => Scales::Block32 {
-                d: &self.halves[0][part(32)],
-                m: Some(&self.halves[1][part(32)]),
-            },
+            Q4DM | Q5DM => {
+                Scales::Block32 { d: &self.halves[0][part(32)], m: Some(&self.halves[1][part(32)]) }
+            }
             Q4K | Q5K => Scales::Super {
                 d: &self.halves[0][part(256)],
                 dmin: &self.halves[1][part(256)],

@@ -1,0 +1,5 @@
+//! Storage classes: packing, gather and the matrix products.
+
+mod matmul;
+mod pack;
+mod support;

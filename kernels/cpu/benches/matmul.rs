@@ -24,6 +24,11 @@ const K: usize = 1536;
 const TILES: usize = 16;
 /// Bytes of the matrix at m = 1: several times a 32 MiB last-level cache.
 const STREAM_BYTES: usize = 192 << 20;
+/// Bytes of weights that one run at m = 1 takes, for each thread: short, because a busy machine
+/// interrupts long ones, and in memory when its turn comes.
+const SLICE_BYTES: usize = 4 << 20;
+/// Runs at m = 32 and of the int8 roof; the best counts.
+const RUNS: usize = 40;
 /// Output rows of the matrix at m = 32.
 const PREFILL_ROWS: usize = 2048;
 
@@ -67,24 +72,16 @@ fn measure(class: StorageClass, kernels: &Kernels, threads: usize) {
     let start = Instant::now();
     let packed = matrix.pack();
     let pack_rate = (TILES * TILE_ROWS * K) as f64 / start.elapsed().as_secs_f64() / 1e6;
-    let tiles = (STREAM_BYTES / tile_bytes(class, K)).next_multiple_of(TILES);
-    let weights = Aligned::repeat(&packed, tiles / TILES);
-    let stream = Case { class, weights: &weights, packed: &packed, rows: tiles * TILE_ROWS, m: 1 };
-    let prefill = Case { rows: PREFILL_ROWS, m: 32, ..stream };
+    let weights = Aligned::repeat(&packed, STREAM_BYTES / packed.len());
 
-    let (mut stream_time, mut read) = (f64::MAX, 0.0f64);
-    let (mut prefill_time, mut peak) = (f64::MAX, 0.0f64);
-    for _ in 0..5 {
-        read = read.max(roofs::read_bandwidth(weights.bytes(), threads));
-        stream_time = stream_time.min(stream.time(kernels, threads, 2));
-        peak = peak.max(roofs::int8_operations(threads));
-        prefill_time = prefill_time.min(prefill.time(kernels, threads, 3));
-    }
-    let bytes = weights.bytes().len() as f64 / stream_time / 1e9;
-    let operations = 2.0 * (32 * PREFILL_ROWS * K) as f64 / prefill_time / 1e9;
+    let stream = Case::new(class, &weights, &packed, 1);
+    let (kernel, read) = stream.slices(kernels, threads);
+    let (bytes, read) = (kernel / 1e9, read / 1e9);
+    let prefill = Case::new(class, &weights, &packed, 32);
+    let operations = prefill.operations(kernels, threads) / 1e9;
+    let peak = (0..RUNS).map(|_| roofs::int8_operations(threads)).fold(0.0, f64::max) / 1e9;
     // Float classes multiply in f32: a quarter of the products per instruction.
-    let peak = if class.activation() == Activation::F32 { peak / 4.0 } else { peak } / 1e9;
-    let read = read / 1e9;
+    let peak = if class.activation() == Activation::F32 { peak / 4.0 } else { peak };
     println!(
         "{:<9} {bytes:>9.1} {read:>11.1} {:>5.0} {operations:>12.0} {peak:>11.0} {:>4.0} {pack_rate:>10.0}",
         format!("{class:?}"),
@@ -94,50 +91,84 @@ fn measure(class: StorageClass, kernels: &Kernels, threads: usize) {
 }
 
 /// One product to time and check.
-#[derive(Clone, Copy)]
 struct Case<'a> {
     class: StorageClass,
     weights: &'a Aligned,
     /// The tiles that `weights` repeats.
     packed: &'a [u8],
-    rows: usize,
     m: usize,
+    x: Vec<u8>,
 }
 
-impl Case<'_> {
-    /// Least seconds of `repeats` runs. Panics if an output differs from the portable kernel's.
-    fn time(&self, kernels: &Kernels, threads: usize, repeats: usize) -> f64 {
+impl<'a> Case<'a> {
+    fn new(class: StorageClass, weights: &'a Aligned, packed: &'a [u8], m: usize) -> Self {
         let mut random = Random::new(3);
-        let x: Vec<f32> = (0..self.m * K).map(|_| random.float()).collect();
-        let x = activations(self.class, &x, self.m, K);
-        let mut out = vec![0.0f32; self.m * self.rows];
-        let mut least = f64::MAX;
-        for _ in 0..repeats {
-            let start = Instant::now();
-            self.run(kernels.matmul(self.class), &x, &mut out, threads);
-            least = least.min(start.elapsed().as_secs_f64());
-        }
-        self.check(&x, &out);
-        least
+        let x: Vec<f32> = (0..m * K).map(|_| random.float()).collect();
+        Self { class, weights, packed, m, x: activations(class, &x, m, K) }
     }
 
-    fn run(&self, function: MatmulFn, x: &[u8], out: &mut [f32], threads: usize) {
-        let share = (self.rows / TILE_ROWS).div_ceil(threads) * TILE_ROWS;
+    /// (kernel's, plain read's) bytes a second: slices of the matrix taken in turn by the one
+    /// and the other, so that both meet the same machine; each the best tenth.
+    fn slices(&self, kernels: &Kernels, threads: usize) -> (f64, f64) {
+        let tiles = (SLICE_BYTES * threads / tile_bytes(self.class, K)).next_multiple_of(TILES);
+        let rows = tiles * TILE_ROWS;
+        let mut out = vec![0.0f32; rows];
+        let (mut kernel, mut read) = (Vec::new(), Vec::new());
+        let bytes = tiles * tile_bytes(self.class, K);
+        for _ in 0..3 {
+            for (i, slice) in self.weights.bytes().chunks_exact(bytes).enumerate() {
+                if i % 2 == 0 {
+                    read.push(roofs::read_bandwidth(slice, threads));
+                    continue;
+                }
+                let start = Instant::now();
+                self.run(kernels.matmul(self.class), slice, &mut out, rows, threads);
+                kernel.push(bytes as f64 / start.elapsed().as_secs_f64());
+                self.check(&out, rows);
+            }
+        }
+        (best_tenth(kernel), best_tenth(read))
+    }
+
+    /// Operations a second on a matrix of `PREFILL_ROWS` rows, the best of some runs.
+    fn operations(&self, kernels: &Kernels, threads: usize) -> f64 {
+        let mut out = vec![0.0f32; self.m * PREFILL_ROWS];
+        let mut least = f64::MAX;
+        for _ in 0..RUNS {
+            let start = Instant::now();
+            let weights = self.weights.bytes();
+            self.run(kernels.matmul(self.class), weights, &mut out, PREFILL_ROWS, threads);
+            least = least.min(start.elapsed().as_secs_f64());
+        }
+        self.check(&out, PREFILL_ROWS);
+        2.0 * (self.m * PREFILL_ROWS * K) as f64 / least
+    }
+
+    fn run(
+        &self,
+        function: MatmulFn,
+        weights: &[u8],
+        out: &mut [f32],
+        rows: usize,
+        threads: usize,
+    ) {
+        assert!(out.len() == self.m * rows);
+        let share = (rows / TILE_ROWS).div_ceil(threads) * TILE_ROWS;
         let address = out.as_mut_ptr().expose_provenance();
         std::thread::scope(|scope| {
-            let part = |thread: usize| {
-                let range = thread * share..self.rows.min((thread + 1) * share);
+            let part = move |thread: usize| {
+                let range = (thread * share).min(rows)..rows.min((thread + 1) * share);
                 // SAFETY: buffers have the shape's sizes; threads write disjoint outputs.
                 unsafe {
                     function(
-                        self.weights.bytes().as_ptr(),
-                        x.as_ptr(),
+                        weights.as_ptr(),
+                        self.x.as_ptr(),
                         std::ptr::with_exposed_provenance_mut(address),
                         K as u32,
                         range.start as u32,
                         range.end as u32,
                         self.m as u32,
-                        self.rows as u32,
+                        rows as u32,
                     );
                 }
             };
@@ -148,17 +179,24 @@ impl Case<'_> {
         });
     }
 
-    fn check(&self, x: &[u8], out: &[f32]) {
+    /// Panics if an output differs from the portable kernel's.
+    fn check(&self, out: &[f32], rows: usize) {
         let portable = Kernels::for_isa(Isa::Portable).expect("every CPU is portable");
         let n = TILES * TILE_ROWS;
-        let expected = matmul(&portable, self.class, self.packed, x, (self.m, n, K), 0..n);
-        for (row, expected) in out.chunks(self.rows).zip(expected.chunks(n)) {
+        let expected = matmul(&portable, self.class, self.packed, &self.x, (self.m, n, K), 0..n);
+        for (row, expected) in out.chunks(rows).zip(expected.chunks(n)) {
             for part in row.chunks(n) {
                 let same = part.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{:?} m={}: not the portable kernel's result", self.class, self.m);
             }
         }
     }
+}
+
+/// The rate that one run in ten exceeds.
+fn best_tenth(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[(rates.len() - 1) * 9 / 10]
 }
 
 /// Bytes on a 64-byte boundary, as plans store weights.

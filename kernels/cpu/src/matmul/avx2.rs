@@ -70,10 +70,8 @@ unsafe fn product<C: IntegerClass, const P: usize>(
     let mut record = tile;
     let mut b = 0;
     while b < blocks {
-        for line in (0..C::LAYOUT.record_bytes()).step_by(64) {
-            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(PREFETCH + line).cast());
-        }
         for index in 0..per_record.min(blocks - b) {
+            prefetch::<C>(record.wrapping_add(PREFETCH), index);
             let x = Record::<P>(panel.wrapping_add((b + index) * Record::<P>::BYTES));
             for half in 0..2 {
                 // SAFETY: the record holds this block.
@@ -104,6 +102,16 @@ pub(super) unsafe fn store(call: &Call, r: usize, n: usize, halves: [__m256; 2])
     }
     // SAFETY: outputs n.. of row r, as many as the range has.
     unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), call.output(r, n), call.lanes(n)) };
+}
+
+/// Prefetches block `index`'s share of the lines of a record.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn prefetch<C: IntegerClass>(record: *const u8, index: usize) {
+    let share = (C::LAYOUT.record_bytes() / 64).div_ceil(C::LAYOUT.blocks) * 64;
+    for line in (0..share).step_by(64) {
+        _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(index * share + line).cast());
+    }
 }
 
 /// Codes of a block for 8 rows, `[half of k][quad]`.
@@ -160,9 +168,7 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
     // SAFETY: the other 16.
     let high = unsafe { dot::<C>(&block.codes[1], x.quad(r, 4)) };
     if C::LAYOUT.has_groups() {
-        let rest = _mm256_sub_epi32(fields.n32, fields.n16);
-        let acc = add_group::<C, 0>(block, low, fields.n16, fields.d, acc);
-        return add_group::<C, 1>(block, high, rest, fields.d, acc);
+        return _mm256_fmadd_ps(group_sum::<C>(block, &fields, low, high), fields.d, acc);
     }
     let dot = _mm256_add_epi32(unbias::<C>(fields.n32), _mm256_add_epi32(low, high));
     let scale = _mm256_mul_ps(block.scale[0], fields.d);
@@ -170,23 +176,24 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
     if C::LAYOUT.has_min() { _mm256_fmadd_ps(block.min[0], fields.s, acc) } else { acc }
 }
 
-/// Adds 16 elements with a scale of their own; `negated` is minus their sum of q.
+/// A block's sum where each 16 elements have a scale of their own, without the row's scale.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn add_group<C: IntegerClass, const G: usize>(
+fn group_sum<C: IntegerClass>(
     block: &Block,
-    dot: __m256i,
-    negated: __m256i,
-    d: __m256,
-    acc: __m256,
+    fields: &Fields,
+    low: __m256i,
+    high: __m256i,
 ) -> __m256 {
-    let dot = _mm256_cvtepi32_ps(_mm256_add_epi32(dot, unbias::<C>(negated)));
-    let acc = _mm256_fmadd_ps(dot, _mm256_mul_ps(block.scale[G], d), acc);
+    let negated = [fields.n16, _mm256_sub_epi32(fields.n32, fields.n16)];
+    let low = _mm256_cvtepi32_ps(_mm256_add_epi32(low, unbias::<C>(negated[0])));
+    let high = _mm256_cvtepi32_ps(_mm256_add_epi32(high, unbias::<C>(negated[1])));
+    let sum = _mm256_fmadd_ps(high, block.scale[1], _mm256_mul_ps(low, block.scale[0]));
     if !C::LAYOUT.has_min() {
-        return acc;
+        return sum;
     }
-    let sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_setzero_si256(), negated));
-    _mm256_fmadd_ps(block.min[G], _mm256_mul_ps(sum, d), acc)
+    let sum = _mm256_fnmadd_ps(block.min[0], _mm256_cvtepi32_ps(negated[0]), sum);
+    _mm256_fnmadd_ps(block.min[1], _mm256_cvtepi32_ps(negated[1]), sum)
 }
 
 /// What takes the bias off a sum of stored codes times q; `negated` is minus the sum of q.

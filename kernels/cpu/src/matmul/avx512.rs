@@ -75,10 +75,8 @@ unsafe fn product<C: IntegerClass, const P: usize>(
     let mut record = tile;
     let mut b = 0;
     while b < blocks {
-        for line in (0..C::LAYOUT.record_bytes()).step_by(64) {
-            _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(PREFETCH + line).cast());
-        }
         for index in 0..per_record.min(blocks - b) {
+            prefetch::<C>(record.wrapping_add(PREFETCH), index);
             // SAFETY: the record holds this block.
             let block = unsafe { unpack::<C>(record, index) };
             let activations = Record::<P>(panel.wrapping_add((b + index) * Record::<P>::BYTES));
@@ -91,6 +89,17 @@ unsafe fn product<C: IntegerClass, const P: usize>(
         b += per_record;
     }
     acc
+}
+
+/// Prefetches block `index`'s share of the lines of a record: a burst for the whole record would
+/// fill the CPU's miss buffers and stall the loads.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch<C: IntegerClass>(record: *const u8, index: usize) {
+    let share = (C::LAYOUT.record_bytes() / 64).div_ceil(C::LAYOUT.blocks) * 64;
+    for line in (0..share).step_by(64) {
+        _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(index * share + line).cast());
+    }
 }
 
 /// Stored codes of a block, `[half][quad of the half]`.
@@ -143,14 +152,9 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
     // SAFETY: the caller's promise.
     let fields = unsafe { fields(x, r) };
     if C::LAYOUT.has_groups() {
-        let rest = _mm512_sub_epi32(fields.n32, fields.n16);
-        let (low, high) = (unbias::<C>(fields.n16), unbias::<C>(rest));
-        // SAFETY: the first 16 elements of row r.
-        let low = unsafe { dot(low, &block.codes[0], x.quad(r, 0)) };
-        // SAFETY: the other 16.
-        let high = unsafe { dot(high, &block.codes[1], x.quad(r, 4)) };
-        let acc = add_group::<C, 0>(block, low, fields.n16, fields.d, acc);
-        return add_group::<C, 1>(block, high, rest, fields.d, acc);
+        // SAFETY: quads of row r.
+        let sum = unsafe { group_sum::<C>(block, &fields, x.quad(r, 0), x.quad(r, 4)) };
+        return _mm512_fmadd_ps(sum, fields.d, acc);
     }
     let start = unbias::<C>(fields.n32);
     // SAFETY: the first 16 elements of row r.
@@ -161,23 +165,31 @@ unsafe fn accumulate<C: IntegerClass, const P: usize>(
     if C::LAYOUT.has_min() { _mm512_fmadd_ps(block.min[0], fields.s, acc) } else { acc }
 }
 
-/// Adds 16 elements with a scale of their own; `negated` is minus their sum of q.
+/// A block's sum where each 16 elements have a scale of their own, without the row's scale.
+///
+/// # Safety
+/// 16 bytes at `low` and at `high` are readable.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn add_group<C: IntegerClass, const G: usize>(
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn group_sum<C: IntegerClass>(
     block: &Block,
-    dot: __m512i,
-    negated: __m512i,
-    d: __m512,
-    acc: __m512,
+    fields: &Fields,
+    low: *const u8,
+    high: *const u8,
 ) -> __m512 {
-    let scale = _mm512_mul_ps(block.scale[G], d);
-    let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, acc);
+    let negated = [fields.n16, _mm512_sub_epi32(fields.n32, fields.n16)];
+    let start = [unbias::<C>(negated[0]), unbias::<C>(negated[1])];
+    // SAFETY: the first 16 elements.
+    let low = unsafe { dot(start[0], &block.codes[0], low) };
+    // SAFETY: the other 16.
+    let high = unsafe { dot(start[1], &block.codes[1], high) };
+    let sum = _mm512_mul_ps(_mm512_cvtepi32_ps(low), block.scale[0]);
+    let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), block.scale[1], sum);
     if !C::LAYOUT.has_min() {
-        return acc;
+        return sum;
     }
-    let sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), negated));
-    _mm512_fmadd_ps(block.min[G], _mm512_mul_ps(sum, d), acc)
+    let sum = _mm512_fnmadd_ps(block.min[0], _mm512_cvtepi32_ps(negated[0]), sum);
+    _mm512_fnmadd_ps(block.min[1], _mm512_cvtepi32_ps(negated[1]), sum)
 }
 
 /// What takes the bias off a sum of stored codes times q; `negated` is minus the sum of q.

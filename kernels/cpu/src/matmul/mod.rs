@@ -3,15 +3,17 @@
 //! Every output has one order of operations, whatever the instruction set, m, the row range or
 //! the thread, so results agree bit for bit. `fma` rounds once, integers are exact.
 //!
-//! Integer classes, acc = 0, then for each block b of 32 elements, ascending:
+//! Integer classes, acc = 0, then for each block of 32 elements, ascending:
 //! ```text
-//! one scale a block:            two scales a block, for g in 0, 1 (16 elements each):
-//!   t   = f32(dot(code, q))       t   = f32(dot_g(code, q))
-//!   acc = fma(t, w * d, acc)      acc = fma(t, w[g] * d, acc)
-//!   acc = fma(min, s, acc)        acc = fma(min[g], f32(sum_g(q)) * d, acc)
+//! one scale a block:                    one scale for each 16 elements (g = 0, 1):
+//!   t   = f32(dot(code, q))               u   = f32(dot_0(code, q)) * w[0]
+//!   acc = fma(t, w * d, acc)              u   = fma(f32(dot_1(code, q)), w[1], u)
+//!   acc = fma(min, s, acc)                u   = fma(-min[0], f32(n16), u)
+//!                                         u   = fma(-min[1], f32(n32 - n16), u)
+//!                                         acc = fma(u, d, acc)
 //! ```
-//! The last line only for classes with a minimum. `code` is the value (without bias), `d`, `q`
-//! and `s` are the activation's. K classes: `w = f32(d) * f32(sub)` and
+//! The lines with `min` only for classes with a minimum. `code` is the value (without bias); `q`,
+//! `d`, `s`, `n32` and `n16` are the activation's. K classes: `w = f32(d) * f32(sub)` and
 //! `min = -(f32(dmin) * f32(sub_min))`, both exact.
 //!
 //! Float classes: elements of even k add up in one accumulator by `fma(weight, x, acc)`, those

@@ -95,15 +95,15 @@ fn accumulate<C: IntegerClass>(block: &TileBlock, x: &RowBlock, acc: &mut Sums) 
     let layout = C::LAYOUT;
     let dots = [0, 1].map(|g| dot(block, x, g, layout.bias));
     if layout.has_groups() {
-        for (g, dot) in dots.iter().enumerate() {
-            let sum = x.negated[g].wrapping_neg() as f32 * x.d;
-            for lane in 0..TILE_ROWS {
-                let scale = block.scale[g][lane] * x.d;
-                acc[lane] = (dot[lane] as f32).mul_add(scale, acc[lane]);
-                if layout.has_min() {
-                    acc[lane] = block.min[g][lane].mul_add(sum, acc[lane]);
-                }
+        let [low, high] = x.negated.map(|negated| negated as f32);
+        for lane in 0..TILE_ROWS {
+            let mut sum = dots[0][lane] as f32 * block.scale[0][lane];
+            sum = (dots[1][lane] as f32).mul_add(block.scale[1][lane], sum);
+            if layout.has_min() {
+                sum = (-block.min[0][lane]).mul_add(low, sum);
+                sum = (-block.min[1][lane]).mul_add(high, sum);
             }
+            acc[lane] = sum.mul_add(x.d, acc[lane]);
         }
         return;
     }

@@ -1,6 +1,6 @@
 //! The character classes that pre-tokenizers are written in.
 //!
-//! Unicode general categories, as in the published expressions (`\p{L}`, `\p{N}`, ...); ASCII, most of most texts, is
+//! General categories of Unicode 16, as in the published expressions (`\p{L}`, `\p{N}`, ...); ASCII, most of most texts, is
 //! decided without a table.
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};

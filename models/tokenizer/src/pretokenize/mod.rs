@@ -4,7 +4,8 @@
 //! regular expressions, applied one after the other to the pieces the ones before left; here they are scanners
 //! (`scan.rs`), which are linear in any text and need no compilation when a plan is opened. Where llama.cpp reads an
 //! expression differently from its publisher, this follows llama.cpp (`src/llama-vocab.cpp`, `src/unicode.cpp`), which
-//! is what the model files are made for.
+//! is what the model files are made for. The exception are letters and numbers that Unicode 16 added: llama.cpp's tables
+//! do not have them yet and treat them as symbols.
 
 mod class;
 mod scan;
@@ -139,7 +140,6 @@ const PRE_TOKENIZERS: &[PreTokenizer] = &[
         stages: &[Stage::Words(LLAMA3)],
         whole_words: true,
         add_bos: true,
-        ..PLAIN
     },
     PreTokenizer {
         code: 5,
@@ -190,7 +190,6 @@ const PRE_TOKENIZERS: &[PreTokenizer] = &[
         })],
         whole_words: true,
         add_bos: true,
-        ..PLAIN
     },
     PreTokenizer {
         code: 10,

@@ -48,7 +48,9 @@
 mod build;
 mod hash;
 mod roles;
+mod symbols;
 mod view;
+mod write;
 
 pub use build::{BuildError, build};
 pub use view::TableError;

@@ -1,6 +1,6 @@
 //! The tokenizer segment of a plan: a flat, little-endian table that is used where it lies.
 //!
-//! [`build`] writes it once, at compile time; [`Table::parse`] checks the header and the section bounds and reads
+//! [`build`] writes it once, at compile time; [`crate::Tokenizer::from_bytes`] checks the header and the section bounds and reads
 //! nothing that grows with the vocabulary except the list of special tokens. The same spec always gives the same bytes.
 //!
 //! # Header (160 bytes)

@@ -101,6 +101,18 @@ fn one_prompt_is_answered_many_times_with_successive_seeds() {
 }
 
 #[test]
+fn chat_wraps_the_prompt_in_the_template() {
+    let (_folder, plan) = plan();
+    let chat = ["-p", "hello", "--chat", "--temp", "0", "-n", "3"];
+    let output = run("run", &plan, &[&chat[..], &["--system", "be brief"]].concat());
+    assert_eq!(stdout(&output), "bcd\n");
+    // "system:be brief", "user:hello", two end markers and the "a" of the template.
+    let statistics = String::from_utf8_lossy(&output.stderr);
+    assert!(statistics.contains("prompt           28 tokens"), "{statistics}");
+    assert_eq!(run("run", &plan, &["-p", "x", "--system", "s"]).status.code(), Some(2));
+}
+
+#[test]
 fn text_becomes_ids() {
     let (_folder, plan) = plan();
     let ids = |options: &[&str]| {

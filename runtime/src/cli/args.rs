@@ -64,6 +64,12 @@ pub struct Run {
     /// Answer N prompts at once; one prompt is answered N times with successive seeds
     #[arg(long, value_name = "N")]
     pub parallel: Option<NonZeroU32>,
+    /// Wrap each prompt as a user's message in the model's chat template
+    #[arg(long)]
+    pub chat: bool,
+    /// System message for --chat
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
     #[command(flatten)]
     pub sampling: SamplingOptions,
     /// Print no statistics on standard error

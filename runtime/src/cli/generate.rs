@@ -12,7 +12,7 @@ use super::args::{Run, SamplingOptions};
 use super::clock::Clock;
 use super::failure::Failure;
 use super::screen::{Screen, note};
-use super::{interrupt, load, tokenize};
+use super::{chat, interrupt, load, tokenize};
 
 /// Continues the prompts and prints them.
 pub fn run(options: &Run, clock: &Clock) -> Result<ExitCode, Failure> {
@@ -66,7 +66,7 @@ fn requests(
 ) -> Result<Vec<Request>, Failure> {
     let mut prompts = Vec::new();
     for text in texts(options)? {
-        prompts.push(encode(tokenizer, &text));
+        prompts.push(encode(options, tokenizer, &text)?);
     }
     if let (Some(count), [prompt]) = (options.parallel, prompts.as_slice()) {
         prompts = vec![prompt.clone(); count.get() as usize];
@@ -97,8 +97,11 @@ fn texts(options: &Run) -> Result<Vec<String>, Failure> {
 }
 
 /// A prompt's tokens. Markers in it count as such, so that templates can be written by hand.
-fn encode(tokenizer: &Tokenizer<'_>, text: &str) -> Vec<u32> {
-    tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true })
+fn encode(options: &Run, tokenizer: &Tokenizer<'_>, text: &str) -> Result<Vec<u32>, Failure> {
+    if options.chat {
+        return chat::encode(tokenizer, options.system.as_deref(), text);
+    }
+    Ok(tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: true }))
 }
 
 fn statistics(timing: &Timing, clock: &Clock, device: &str, sampling: &Sampling) {

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod bench;
+mod chat;
 pub mod clock;
 mod failure;
 mod generate;

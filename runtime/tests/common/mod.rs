@@ -76,7 +76,10 @@ fn tokenizer(end: Option<u32>) -> Vec<u8> {
         types,
         merges: vec![b"~ ~".to_vec()],
         roles: RoleIds { eos: end, ..RoleIds::default() },
-        chat_template: Some("{% for m in messages %}{{ m.content }}{% endfor %}".into()),
+        chat_template: Some(
+            "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ eos_token }}{% endfor %}a"
+                .into(),
+        ),
         ..TokenizerSpec::default()
     })
     .unwrap()

@@ -111,7 +111,8 @@ fn run(limits: Limits, requests: &[Request]) -> Record {
 #[test]
 fn a_batch_gives_what_solo_runs_give() {
     let requests: Vec<Request> = (0..40).map(request).collect();
-    let alone: Vec<Record> = requests.iter().map(|r| run(LIMITS, &[r.clone()])).collect();
+    let alone: Vec<Record> =
+        requests.iter().map(|r| run(LIMITS, std::slice::from_ref(r))).collect();
     for (slots, max_rows) in [(32, 32), (32, 7), (5, 512), (1, 1)] {
         let record = run(Limits { slots, max_rows, ..LIMITS }, &requests);
         for (index, alone) in alone.iter().enumerate() {
@@ -132,13 +133,13 @@ fn continuations_end_for_every_reason() {
     let mut session = Fake::session(LIMITS);
     let endless = Request { limit: None, ..base.clone() };
     let mut record = Record::of(1);
-    generate(&mut session, &[endless.clone()], &|_| false, &mut record).unwrap();
+    generate(&mut session, std::slice::from_ref(&endless), &|_| false, &mut record).unwrap();
     // The last token drawn is not in the cache, so one more than the room is drawn.
     assert_eq!(record.tokens[0].len(), 64 - 3 + 1);
     assert_eq!(record.finishes[0], Some(Finish::ContextFull));
 
     let mut record = Record::of(1);
-    generate(&mut session, &[endless.clone()], &|_| true, &mut record).unwrap();
+    generate(&mut session, std::slice::from_ref(&endless), &|_| true, &mut record).unwrap();
     assert_eq!((record.tokens[0].len(), record.finishes[0]), (0, Some(Finish::EndOfText)));
 
     let mut record = Record { stop_after: Some(4), ..Record::of(40) };

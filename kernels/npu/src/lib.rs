@@ -4,6 +4,7 @@
 //! * [`program`]: a register program, and the register file it makes when applied.
 //! * [`txn`] and [`cdo`]: its two serialisations. A TXN runs once a call; a CDO configures the
 //!   array when a hardware context starts.
+//! * [`isa`]: the core's instructions, assembled and disassembled.
 //! * [`pdi`], [`partition`], [`xclbin`]: the envelopes around a CDO, innermost first.
 //!
 //! Every format has a writer and a strict parser: each byte of the input is accounted for, and
@@ -17,6 +18,7 @@
 
 pub mod cdo;
 pub mod error;
+pub mod isa;
 pub mod partition;
 pub mod pdi;
 pub mod program;

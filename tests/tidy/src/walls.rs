@@ -12,13 +12,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("onebit-ir", &[]),
     ("onebit-tokenizer", &[]),
     ("onebit-cpu", &["onebit-plan"]),
+    ("onebit-aie", &[]),
     ("onebit-models", &["onebit-ir", "onebit-tokenizer"]),
     ("onebitc", &["onebit-cpu", "onebit-ir", "onebit-models", "onebit-plan", "onebit-tokenizer"]),
     ("onebit-rt", &["onebit-cpu", "onebit-plan", "onebit-tokenizer"]),
 ];
 
 /// Crates under tests/. They may import everything; only tests may import them.
-const TEST_CRATES: &[&str] = &["onebit-filetests", "onebit-test-support", "onebit-tidy", "xtask"];
+const TEST_CRATES: &[&str] =
+    &["onebit-e2e", "onebit-filetests", "onebit-test-support", "onebit-tidy", "xtask"];
 
 /// What tests may import beyond [`IMPORTS`]: the oracles they compare with.
 const TEST_IMPORTS: &[(&str, &[&str])] = &[

@@ -55,16 +55,19 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
-    /// Sums all 64-bit words; four streams of prefetched loads.
+    /// Sums all 64-bit words, as eight streams: a core reads them faster than one.
     #[target_feature(enable = "avx512f")]
     pub fn sum(bytes: &[u8]) -> u64 {
+        const STEP: usize = 256;
         let mut sums = [_mm512_setzero_si512(); 4];
-        for chunk in bytes.chunks_exact(256) {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let line = chunk.as_ptr().wrapping_add(64 * i);
-                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(4096).cast());
-                // SAFETY: line i of a chunk of four.
-                *sum = _mm512_add_epi64(*sum, unsafe { _mm512_loadu_si512(line.cast()) });
+        let run = bytes.len() / 8 / STEP * STEP;
+        for at in (0..run).step_by(STEP) {
+            for stream in 0..8 {
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let line = bytes.as_ptr().wrapping_add(stream * run + at + 64 * i);
+                    // SAFETY: line i of four, in the stream's run.
+                    *sum = _mm512_add_epi64(*sum, unsafe { _mm512_loadu_si512(line.cast()) });
+                }
             }
         }
         sums.iter().map(|sum| _mm512_reduce_add_epi64(*sum).cast_unsigned()).fold(0, |a, b| a ^ b)

@@ -13,22 +13,29 @@ pub(crate) struct TileBlock {
     pub min: [[f32; TILE_ROWS]; 2],
 }
 
-/// Reads block `index` of a record.
-pub(crate) fn tile_block<C: IntegerClass>(record: &[u8], index: usize) -> TileBlock {
-    let layout = C::LAYOUT;
-    let (codes, scales) = record.split_at(layout.scales_at());
-    let codes = &codes[index * layout.block_bytes()..][..layout.block_bytes()];
-    let mut block = TileBlock {
-        codes: tile_codes(&layout, codes),
-        scale: Default::default(),
-        min: Default::default(),
-    };
+/// Where block `b` of a tile is read.
+struct Source<'a> {
+    codes: &'a [u8],
+    scales: &'a [u8],
+    header: &'a [u8],
+}
+
+fn source<'a>(layout: &Layout, tile: &'a [u8], b: usize) -> Source<'a> {
+    let (header, block) = layout.block_at(b);
+    let (codes, scales) = tile[block..block + layout.block_bytes()].split_at(layout.code_bytes());
+    Source { codes, scales, header: &tile[header..header + layout.header_bytes()] }
+}
+
+/// Reads block `b` of a tile.
+pub(crate) fn tile_block<C: IntegerClass>(tile: &[u8], b: usize) -> TileBlock {
+    let source = source(&C::LAYOUT, tile, b);
+    let codes = tile_codes(&C::LAYOUT, source.codes);
+    let mut block = TileBlock { codes, scale: Default::default(), min: Default::default() };
     for lane in 0..TILE_ROWS {
-        let [(scale_0, min_0), (scale_1, min_1)] = lane_scales(&layout, scales, index, lane);
-        block.scale[0][lane] = scale_0;
-        block.scale[1][lane] = scale_1;
-        block.min[0][lane] = min_0;
-        block.min[1][lane] = min_1;
+        for (g, (scale, min)) in lane_scales(&C::LAYOUT, &source, lane).into_iter().enumerate() {
+            block.scale[g][lane] = scale;
+            block.min[g][lane] = min;
+        }
     }
     block
 }
@@ -63,23 +70,17 @@ fn tile_codes(layout: &Layout, bytes: &[u8]) -> [[u8; 64]; 8] {
     quads
 }
 
-/// Writes the f32 values `scale * code + min` of one lane's block: product first, both roundings
-/// kept.
-pub(crate) fn lane_values<C: IntegerClass>(
-    record: &[u8],
-    index: usize,
-    lane: usize,
-    out: &mut [f32],
-) {
+/// Writes the f32 values `scale * code + min` of one lane of block `b`: product first, both
+/// roundings kept.
+pub(crate) fn lane_values<C: IntegerClass>(tile: &[u8], b: usize, lane: usize, out: &mut [f32]) {
     let layout = C::LAYOUT;
-    let (codes, scales) = record.split_at(layout.scales_at());
-    let codes = &codes[index * layout.block_bytes()..][..layout.block_bytes()];
-    let groups = lane_scales(&layout, scales, index, lane);
+    let source = source(&layout, tile, b);
+    let groups = lane_scales(&layout, &source, lane);
     let bias = layout.bias.map_or(0, |shift| 1 << shift);
     for (quad, values) in out.chunks_exact_mut(4).enumerate().take(BLOCK / 4) {
         let (scale, min) = groups[quad / 4];
         for (i, value) in values.iter_mut().enumerate() {
-            let code = lane_code(&layout, codes, quad, lane * 4 + i) - bias;
+            let code = lane_code(&layout, source.codes, quad, lane * 4 + i) - bias;
             *value = scale * code as f32 + min;
         }
     }
@@ -104,22 +105,26 @@ fn lane_code(layout: &Layout, codes: &[u8], quad: usize, byte: usize) -> i32 {
 /// The minimum of a class without one: adding it keeps the sign of a zero product.
 const NO_MIN: f32 = -0.0;
 
-/// (scale, minimum) of each 16 elements of block `index` of a lane.
-fn lane_scales(layout: &Layout, scales: &[u8], index: usize, lane: usize) -> [(f32, f32); 2] {
-    let half = |array: usize| f32::from(f16::from_le_bytes(array_of(scales, 2 * array + 2 * lane)));
-    let single = |array: usize| f32::from_le_bytes(array_of(scales, array + 4 * lane));
-    let byte = |array: usize| scales[array + lane];
+/// (scale, minimum) of each 16 elements of a lane's block.
+fn lane_scales(layout: &Layout, source: &Source<'_>, lane: usize) -> [(f32, f32); 2] {
+    let half = |bytes: &[u8], array: usize| {
+        f32::from(f16::from_le_bytes(array_of(bytes, 32 * array + 2 * lane)))
+    };
+    let single = |array: usize| f32::from_le_bytes(array_of(source.scales, 64 * array + 4 * lane));
+    let byte = |array: usize| source.scales[16 * array + lane];
     match layout.scales {
-        ScaleForm::Block => [(half(16 * index), NO_MIN); 2],
-        ScaleForm::BlockMin => [(half(16 * index), half(16 * (layout.blocks + index))); 2],
+        ScaleForm::Block => [(half(source.scales, 0), NO_MIN); 2],
+        ScaleForm::BlockMin => [(half(source.scales, 0), half(source.scales, 1)); 2],
         ScaleForm::SuperMin => {
-            let scale = half(128) * f32::from(byte(16 * index).cast_signed());
-            [(scale, -half(144) * f32::from(byte(128 + 16 * index))); 2]
+            let scale = half(source.header, 0) * f32::from(byte(0).cast_signed());
+            [(scale, -half(source.header, 1) * f32::from(byte(1))); 2]
         }
-        ScaleForm::Super => [0, 16]
-            .map(|group| (half(128) * f32::from(byte(32 * index + group).cast_signed()), NO_MIN)),
-        ScaleForm::Group => [(single(0), NO_MIN), (single(64), NO_MIN)],
-        ScaleForm::GroupMin => [(single(0), single(128)), (single(64), single(192))],
+        ScaleForm::Super => {
+            let d = half(source.header, 0);
+            [0, 1].map(|group| (d * f32::from(byte(group).cast_signed()), NO_MIN))
+        }
+        ScaleForm::Group => [(single(0), NO_MIN), (single(1), NO_MIN)],
+        ScaleForm::GroupMin => [(single(0), single(2)), (single(1), single(3))],
     }
 }
 

@@ -32,9 +32,7 @@ pub(crate) unsafe extern "C" fn integer<C: IntegerClass>(
         // SAFETY: row r of the output.
         let row = unsafe { output(out, k, r, out_stride) };
         for (b, values) in row.chunks_exact_mut(BLOCK).enumerate() {
-            let record = &source.tile[b / C::LAYOUT.blocks * C::LAYOUT.record_bytes()..]
-                [..C::LAYOUT.record_bytes()];
-            lane_values::<C>(record, b % C::LAYOUT.blocks, source.lane, values);
+            lane_values::<C>(source.tile, b, source.lane, values);
         }
     }
 }

@@ -2,9 +2,11 @@
 //! [`Layout`] and nothing else.
 //!
 //! A packed matrix `[n, k]` is a sequence of tiles of [`TILE_ROWS`] rows (n is padded with zero
-//! rows). An integer tile is a sequence of records along k, each a multiple of 64 bytes: the
-//! codes of its 32-element blocks, then the scales of all its blocks. "lane" is the row within
-//! the tile, "quad" q is elements `4q..4q+4` of a block, and one line is 64 bytes.
+//! rows), each padded to a multiple of 64 bytes. An integer tile is a sequence of records along
+//! k: the header of a super-block of 256 elements in the K classes, nothing in the others, and
+//! then one block, or eight, of 32 elements: its codes and right behind them its scales, so that
+//! a kernel reads every tile in one sequential stream. "lane" is the row within the tile, "quad"
+//! q is elements `4q..4q+4` of a block, and one line is 64 bytes.
 //!
 //! | codes            | bytes a block | content                                                  |
 //! |------------------|---------------|----------------------------------------------------------|
@@ -13,16 +15,16 @@
 //! | `NibblesAndPair` | 384           | `Nibbles`, then line h of 2: bits `2c..2c+2` of byte `lane*4+i` are the code's bits 4..6 of quad 4h+c |
 //! | `Bytes`          | 512           | line q of 8, byte `lane*4+i`: the code                    |
 //!
-//! | scales           | content after the codes                                                |
-//! |------------------|------------------------------------------------------------------------|
-//! | `Block`          | `d: f16[blocks][16]`                                                    |
-//! | `BlockMin`       | `d: f16[blocks][16]`, `m: f16[blocks][16]`                              |
-//! | `SuperMin`       | `sub: i8[8][16]`, `sub_min: u8[8][16]`, `d: f16[16]`, `dmin: f16[16]`   |
-//! | `Super`          | `sub: i8[16][16]` (one per 16 elements), `d: f16[16]`, 32 bytes of zero |
-//! | `Group`          | `scale: f32[2][16]` (one per 16 elements)                               |
-//! | `GroupMin`       | `scale: f32[2][16]`, `min: f32[2][16]`                                  |
+//! | scales     | bytes a block | content after the codes                            | header |
+//! |------------|---------------|----------------------------------------------------|--------|
+//! | `Block`    | 32            | `d: f16[16]`                                       | none   |
+//! | `BlockMin` | 64            | `d: f16[16]`, `m: f16[16]`                         | none   |
+//! | `SuperMin` | 32            | `sub: i8[16]`, `sub_min: u8[16]`                   | `d: f16[16]`, `dmin: f16[16]` |
+//! | `Super`    | 32            | `sub: i8[2][16]`, one for each 16 elements         | `d: f16[16]`, 32 bytes of zero |
+//! | `Group`    | 128           | `scale: f32[2][16]`, one for each 16 elements      | none   |
+//! | `GroupMin` | 256           | `scale: f32[2][16]`, `min: f32[2][16]`             | none   |
 //!
-//! Float classes hold `[k][16]` elements a tile, padded to 64 bytes.
+//! Float classes hold `[k][16]` elements a tile.
 
 use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
 
@@ -35,7 +37,7 @@ pub(crate) enum Codes {
     Bytes,
 }
 
-/// How the scales of one record are stored.
+/// How the scales of one block are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScaleForm {
     Block,
@@ -51,8 +53,6 @@ pub(crate) enum ScaleForm {
 pub(crate) struct Layout {
     pub codes: Codes,
     pub scales: ScaleForm,
-    /// 32-element blocks of one record.
-    pub blocks: usize,
     /// A stored code is the value plus `1 << bias`; `None` when it is the value.
     pub bias: Option<u32>,
 }
@@ -61,24 +61,37 @@ impl Layout {
     /// Layout of an integer class, `None` for a float one.
     pub const fn of(class: StorageClass) -> Option<Self> {
         use StorageClass::*;
-        let (codes, scales, blocks, bias) = match class {
-            Q4D => (Codes::Nibbles, ScaleForm::Block, 2, Some(3)),
-            Q4DM => (Codes::Nibbles, ScaleForm::BlockMin, 1, None),
-            Q5D => (Codes::NibblesAndBit, ScaleForm::Block, 2, Some(4)),
-            Q5DM => (Codes::NibblesAndBit, ScaleForm::BlockMin, 1, None),
-            Q8D => (Codes::Bytes, ScaleForm::Block, 2, Some(7)),
-            Q4K => (Codes::Nibbles, ScaleForm::SuperMin, 8, None),
-            Q5K => (Codes::NibblesAndBit, ScaleForm::SuperMin, 8, None),
-            Q6K => (Codes::NibblesAndPair, ScaleForm::Super, 8, Some(5)),
-            I8G16 => (Codes::Bytes, ScaleForm::Group, 1, Some(7)),
-            I8G16M => (Codes::Bytes, ScaleForm::GroupMin, 1, Some(7)),
+        let (codes, scales, bias) = match class {
+            Q4D => (Codes::Nibbles, ScaleForm::Block, Some(3)),
+            Q4DM => (Codes::Nibbles, ScaleForm::BlockMin, None),
+            Q5D => (Codes::NibblesAndBit, ScaleForm::Block, Some(4)),
+            Q5DM => (Codes::NibblesAndBit, ScaleForm::BlockMin, None),
+            Q8D => (Codes::Bytes, ScaleForm::Block, Some(7)),
+            Q4K => (Codes::Nibbles, ScaleForm::SuperMin, None),
+            Q5K => (Codes::NibblesAndBit, ScaleForm::SuperMin, None),
+            Q6K => (Codes::NibblesAndPair, ScaleForm::Super, Some(5)),
+            I8G16 => (Codes::Bytes, ScaleForm::Group, Some(7)),
+            I8G16M => (Codes::Bytes, ScaleForm::GroupMin, Some(7)),
             F16 | BF16 | F32 => return None,
         };
-        Some(Self { codes, scales, blocks, bias })
+        Some(Self { codes, scales, bias })
     }
 
-    /// Bytes of the codes of one block.
-    pub const fn block_bytes(&self) -> usize {
+    /// Blocks of one record.
+    pub const fn blocks(&self) -> usize {
+        if self.header_bytes() == 0 { 1 } else { 8 }
+    }
+
+    /// Bytes of a record before its first block.
+    pub const fn header_bytes(&self) -> usize {
+        match self.scales {
+            ScaleForm::SuperMin | ScaleForm::Super => 4 * TILE_ROWS,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the codes of a block, which its scales follow.
+    pub const fn code_bytes(&self) -> usize {
         match self.codes {
             Codes::Nibbles => 256,
             Codes::NibblesAndBit => 320,
@@ -87,24 +100,26 @@ impl Layout {
         }
     }
 
-    /// Offset of the scales in a record.
-    pub const fn scales_at(&self) -> usize {
-        self.blocks * self.block_bytes()
+    /// Bytes of one block, codes and scales.
+    pub const fn block_bytes(&self) -> usize {
+        let scales = match self.scales {
+            ScaleForm::Block | ScaleForm::SuperMin | ScaleForm::Super => 2,
+            ScaleForm::BlockMin => 4,
+            ScaleForm::Group => 8,
+            ScaleForm::GroupMin => 16,
+        };
+        self.code_bytes() + scales * TILE_ROWS
     }
 
     /// Bytes of one record.
     pub const fn record_bytes(&self) -> usize {
-        let scales = match self.scales {
-            ScaleForm::Block => self.blocks * TILE_ROWS * 2,
-            ScaleForm::BlockMin => self.blocks * TILE_ROWS * 4,
-            ScaleForm::SuperMin => 16 * TILE_ROWS + 4 * TILE_ROWS,
-            ScaleForm::Super => 16 * TILE_ROWS + 4 * TILE_ROWS,
-            ScaleForm::Group => 2 * TILE_ROWS * 4,
-            ScaleForm::GroupMin => 4 * TILE_ROWS * 4,
-        };
-        let bytes = self.scales_at() + scales;
-        assert!(bytes.is_multiple_of(BUFFER_ALIGN));
-        bytes
+        self.header_bytes() + self.blocks() * self.block_bytes()
+    }
+
+    /// Offsets of the header and of block `b` in a tile.
+    pub const fn block_at(&self, b: usize) -> (usize, usize) {
+        let record = b / self.blocks() * self.record_bytes();
+        (record, record + self.header_bytes() + b % self.blocks() * self.block_bytes())
     }
 
     /// Bits of a stored code.
@@ -150,13 +165,12 @@ pub const fn supports(class: StorageClass, k: usize) -> bool {
 
 /// Bytes of one tile of [`TILE_ROWS`] rows of `k` elements; a multiple of 64.
 pub const fn tile_bytes(class: StorageClass, k: usize) -> usize {
-    match Layout::of(class) {
-        Some(layout) => k.div_ceil(layout.blocks * BLOCK) * layout.record_bytes(),
-        None => {
-            let element = if matches!(class, StorageClass::F32) { 4 } else { 2 };
-            (k * TILE_ROWS * element).next_multiple_of(BUFFER_ALIGN)
-        }
-    }
+    let bytes = match Layout::of(class) {
+        Some(layout) => k.div_ceil(layout.blocks() * BLOCK) * layout.record_bytes(),
+        None if matches!(class, StorageClass::F32) => k * TILE_ROWS * 4,
+        None => k * TILE_ROWS * 2,
+    };
+    bytes.next_multiple_of(BUFFER_ALIGN)
 }
 
 /// Bytes of a packed matrix of `n` rows of `k` elements.

@@ -155,18 +155,18 @@ impl ScaleForm {
 }
 
 fn pack_integer(layout: Layout, k: usize, rows: &[Row<'_>], out: &mut [u8]) {
-    let blocks = k / BLOCK;
-    for (index, record) in out.chunks_exact_mut(layout.record_bytes()).enumerate() {
-        let first = index * layout.blocks;
-        let (codes, scales) = record.split_at_mut(layout.scales_at());
-        let last = blocks.min(first + layout.blocks);
-        for (block, bytes) in (first..last).zip(codes.chunks_exact_mut(layout.block_bytes())) {
-            write_codes(layout, &interleave(layout, block, rows), bytes);
-        }
+    for b in 0..k / BLOCK {
+        let (header, block) = layout.block_at(b);
+        let (codes, scales) =
+            out[block..block + layout.block_bytes()].split_at_mut(layout.code_bytes());
+        write_codes(layout, &interleave(layout, b, rows), codes);
         for (lane, row) in rows.iter().enumerate() {
             if let Row::Codes { scales: source, .. } = row {
-                write_scales(layout, first..last, lane, source, scales);
+                write_scales(layout, b, lane, source, scales);
             }
+        }
+        if b % layout.blocks() == 0 && layout.header_bytes() > 0 {
+            write_header(layout, b, rows, &mut out[header..]);
         }
     }
 }
@@ -216,46 +216,46 @@ fn write_codes(layout: Layout, quads: &[[u8; 64]; 8], out: &mut [u8]) {
     }
 }
 
-fn write_scales(
-    layout: Layout,
-    blocks: std::ops::Range<usize>,
-    lane: usize,
-    source: &Scales<'_>,
-    out: &mut [u8],
-) {
-    let first = blocks.start;
+/// Scales of block `b` of one row.
+fn write_scales(layout: Layout, b: usize, lane: usize, source: &Scales<'_>, out: &mut [u8]) {
+    let pair = 2 * b..2 * b + 2;
     match *source {
         Scales::Block32 { d, m } => {
-            put(out, lane, d[blocks.clone()].iter().map(|d| d.to_le_bytes()));
+            put(out, lane, [d[b].to_le_bytes()]);
             if let Some(m) = m {
-                let mins = &mut out[layout.blocks * TILE_ROWS * 2..];
-                put(mins, lane, m[blocks].iter().map(|m| m.to_le_bytes()));
+                put(&mut out[32..], lane, [m[b].to_le_bytes()]);
             }
         }
-        Scales::Super { d, dmin, sub, sub_min } => {
-            let record = first / layout.blocks;
-            if layout.scales == ScaleForm::Super {
-                let sub = &sub[record * 16..record * 16 + 16];
-                put(out, lane, sub.iter().map(|sub| sub.to_le_bytes()));
-            } else {
-                put(out, lane, sub[blocks.clone()].iter().map(|sub| sub.to_le_bytes()));
-                put(&mut out[128..], lane, sub_min[blocks].iter().map(|sub| [*sub]));
-                put(&mut out[288..], lane, [dmin[record].to_le_bytes()].into_iter());
-            }
-            put(&mut out[256..], lane, [d[record].to_le_bytes()].into_iter());
+        Scales::Super { sub, .. } if layout.scales == ScaleForm::Super => {
+            put(out, lane, sub[pair].iter().map(|sub| sub.to_le_bytes()));
+        }
+        Scales::Super { sub, sub_min, .. } => {
+            put(out, lane, [sub[b].to_le_bytes()]);
+            put(&mut out[16..], lane, [[sub_min[b]]]);
         }
         Scales::Group16 { scale, min } => {
-            let groups = first * 2..first * 2 + 2;
-            put(out, lane, scale[groups.clone()].iter().map(|scale| scale.to_le_bytes()));
+            put(out, lane, scale[pair.clone()].iter().map(|scale| scale.to_le_bytes()));
             if let Some(min) = min {
-                put(&mut out[128..], lane, min[groups].iter().map(|min| min.to_le_bytes()));
+                put(&mut out[128..], lane, min[pair].iter().map(|min| min.to_le_bytes()));
             }
         }
     }
 }
 
+/// Header of the super-block that starts with block `b`.
+fn write_header(layout: Layout, b: usize, rows: &[Row<'_>], out: &mut [u8]) {
+    let index = b / layout.blocks();
+    for (lane, row) in rows.iter().enumerate() {
+        let Row::Codes { scales: Scales::Super { d, dmin, .. }, .. } = row else { continue };
+        put(out, lane, [d[index].to_le_bytes()]);
+        if layout.has_min() {
+            put(&mut out[32..], lane, [dmin[index].to_le_bytes()]);
+        }
+    }
+}
+
 /// Writes lane `lane` of consecutive `[16]` arrays of N-byte values.
-fn put<const N: usize>(out: &mut [u8], lane: usize, values: impl Iterator<Item = [u8; N]>) {
+fn put<const N: usize>(out: &mut [u8], lane: usize, values: impl IntoIterator<Item = [u8; N]>) {
     for (array, value) in out.chunks_exact_mut(TILE_ROWS * N).zip(values) {
         array[lane * N..lane * N + N].copy_from_slice(&value);
     }

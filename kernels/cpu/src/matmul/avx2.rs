@@ -6,9 +6,6 @@ use std::arch::x86_64::*;
 use super::{Call, Record};
 use crate::layout::{Codes, IntegerClass, ScaleForm};
 
-/// How far ahead of its reads a kernel prefetches weights, in bytes.
-const PREFETCH: usize = 2048;
-
 /// Matrix product of an integer class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
 ///
 /// # Safety
@@ -66,24 +63,16 @@ unsafe fn product<C: IntegerClass, const P: usize>(
     blocks: usize,
 ) -> [[__m256; 2]; P] {
     let mut acc = [[_mm256_setzero_ps(); 2]; P];
-    let per_record = C::LAYOUT.blocks;
-    let mut record = tile;
-    let mut b = 0;
-    while b < blocks {
-        for index in 0..per_record.min(blocks - b) {
-            prefetch::<C>(record.wrapping_add(PREFETCH), index);
-            let x = Record::<P>(panel.wrapping_add((b + index) * Record::<P>::BYTES));
-            for half in 0..2 {
-                // SAFETY: the record holds this block.
-                let block = unsafe { unpack::<C>(record, index, half) };
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    // SAFETY: the panel holds this block's record.
-                    acc[half] = unsafe { accumulate::<C, P>(&block, x, r, acc[half]) };
-                }
+    for b in 0..blocks {
+        let x = Record::<P>(panel.wrapping_add(b * Record::<P>::BYTES));
+        for half in 0..2 {
+            // SAFETY: the tile holds block b.
+            let block = unsafe { unpack::<C>(tile, b, half) };
+            for (r, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: the panel holds this block's record.
+                acc[half] = unsafe { accumulate::<C, P>(&block, x, r, acc[half]) };
             }
         }
-        record = record.wrapping_add(C::LAYOUT.record_bytes());
-        b += per_record;
     }
     acc
 }
@@ -102,16 +91,6 @@ pub(super) unsafe fn store(call: &Call, r: usize, n: usize, halves: [__m256; 2])
     }
     // SAFETY: outputs n.. of row r, as many as the range has.
     unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), call.output(r, n), call.lanes(n)) };
-}
-
-/// Prefetches block `index`'s share of the lines of a record.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn prefetch<C: IntegerClass>(record: *const u8, index: usize) {
-    let share = (C::LAYOUT.record_bytes() / 64).div_ceil(C::LAYOUT.blocks) * 64;
-    for line in (0..share).step_by(64) {
-        _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(index * share + line).cast());
-    }
 }
 
 /// Codes of a block for 8 rows, `[half of k][quad]`.
@@ -256,16 +235,17 @@ unsafe fn dot<C: IntegerClass>(codes: &[__m256i; 4], x: *const u8) -> __m256i {
 }
 
 /// # Safety
-/// `record` is a whole record of the class and holds block `index`; `half` is 0 or 1.
+/// `tile` holds block `b`; `half` is 0 or 1.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack<C: IntegerClass>(record: *const u8, index: usize, half: usize) -> Block {
-    let codes = record.wrapping_add(index * C::LAYOUT.block_bytes() + 32 * half);
-    // SAFETY: the block's codes lie in the record.
-    let codes = unsafe { unpack_codes::<C>(codes) };
-    let scales = record.wrapping_add(C::LAYOUT.scales_at());
-    // SAFETY: the record's scales follow its codes.
-    let (scale, min) = unsafe { unpack_scales::<C>(scales, index, half) };
+unsafe fn unpack<C: IntegerClass>(tile: *const u8, b: usize, half: usize) -> Block {
+    let (header, block) = C::LAYOUT.block_at(b);
+    let block = tile.wrapping_add(block);
+    // SAFETY: the block's codes.
+    let codes = unsafe { unpack_codes::<C>(block.wrapping_add(32 * half)) };
+    let scales = block.wrapping_add(C::LAYOUT.code_bytes());
+    // SAFETY: the block's scales follow its codes, and its record's header precedes them.
+    let (scale, min) = unsafe { unpack_scales::<C>(scales, tile.wrapping_add(header), half) };
     Block { codes, scale, min }
 }
 
@@ -378,57 +358,58 @@ fn merge(codes: Quads, moved: Quads, mask: __m256i) -> Quads {
     codes
 }
 
-/// Scales and minima of 8 rows for block `index`, as [`Block`] holds them.
+/// Scales and minima of 8 rows of a block, as [`Block`] holds them.
 ///
 /// # Safety
-/// `p` is the start of a record's scales.
+/// `scales` are a block's and `header` its record's; `half` is 0 or 1.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn unpack_scales<C: IntegerClass>(
-    p: *const u8,
-    index: usize,
+    scales: *const u8,
+    header: *const u8,
     half: usize,
 ) -> ([__m256; 2], [__m256; 2]) {
     let zero = _mm256_setzero_ps();
-    let f16_at = |offset: usize| p.wrapping_add(offset + 16 * half);
-    let byte_at = |offset: usize| p.wrapping_add(offset + 8 * half);
-    let f32_at = |offset: usize| p.wrapping_add(offset + 32 * half);
-    // SAFETY (all loads below): offsets of the scale form, see `layout`.
+    let f16s = scales.wrapping_add(16 * half);
+    let bytes = scales.wrapping_add(8 * half);
+    let f32s = scales.wrapping_add(32 * half);
+    let header = header.wrapping_add(16 * half);
     match C::LAYOUT.scales {
-        // SAFETY: see above.
-        ScaleForm::Block => ([unsafe { load_f16(f16_at(32 * index)) }, zero], [zero; 2]),
+        // SAFETY: d.
+        ScaleForm::Block => ([unsafe { load_f16(f16s) }, zero], [zero; 2]),
         ScaleForm::BlockMin => {
-            // SAFETY: see above.
-            let d = unsafe { load_f16(f16_at(32 * index)) };
-            // SAFETY: see above.
-            let m = unsafe { load_f16(f16_at(32 * (C::LAYOUT.blocks + index))) };
+            // SAFETY: d.
+            let d = unsafe { load_f16(f16s) };
+            // SAFETY: m.
+            let m = unsafe { load_f16(f16s.wrapping_add(32)) };
             ([d, zero], [m, zero])
         }
         ScaleForm::SuperMin => {
-            // SAFETY: see above.
-            let sub = unsafe { load_i8(byte_at(16 * index)) };
-            // SAFETY: see above.
-            let sub_min = unsafe { load_u8(byte_at(128 + 16 * index)) };
-            // SAFETY: see above.
-            let d = unsafe { load_f16(f16_at(256)) };
-            // SAFETY: see above.
-            let dmin = _mm256_xor_ps(unsafe { load_f16(f16_at(288)) }, _mm256_set1_ps(-0.0));
+            // SAFETY: sub.
+            let sub = unsafe { load_i8(bytes) };
+            // SAFETY: sub_min.
+            let sub_min = unsafe { load_u8(bytes.wrapping_add(16)) };
+            // SAFETY: d.
+            let d = unsafe { load_f16(header) };
+            // SAFETY: dmin.
+            let dmin = unsafe { load_f16(header.wrapping_add(32)) };
+            let dmin = _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0));
             ([_mm256_mul_ps(d, sub), zero], [_mm256_mul_ps(dmin, sub_min), zero])
         }
         ScaleForm::Super => {
-            // SAFETY: see above.
-            let d = unsafe { load_f16(f16_at(256)) };
-            // SAFETY: see above.
-            let low = unsafe { load_i8(byte_at(32 * index)) };
-            // SAFETY: see above.
-            let high = unsafe { load_i8(byte_at(32 * index + 16)) };
+            // SAFETY: d.
+            let d = unsafe { load_f16(header) };
+            // SAFETY: sub of the first 16 elements.
+            let low = unsafe { load_i8(bytes) };
+            // SAFETY: sub of the others.
+            let high = unsafe { load_i8(bytes.wrapping_add(16)) };
             ([_mm256_mul_ps(d, low), _mm256_mul_ps(d, high)], [zero; 2])
         }
-        // SAFETY: see above.
-        ScaleForm::Group => (unsafe { load_f32_pair(f32_at(0)) }, [zero; 2]),
+        // SAFETY: scale.
+        ScaleForm::Group => (unsafe { load_f32_pair(f32s) }, [zero; 2]),
         ScaleForm::GroupMin => {
-            // SAFETY: see above.
-            (unsafe { load_f32_pair(f32_at(0)) }, unsafe { load_f32_pair(f32_at(128)) })
+            // SAFETY: scale, then min.
+            (unsafe { load_f32_pair(f32s) }, unsafe { load_f32_pair(f32s.wrapping_add(128)) })
         }
     }
 }

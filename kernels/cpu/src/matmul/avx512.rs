@@ -9,9 +9,12 @@ use std::arch::x86_64::*;
 use super::{Call, Record};
 use crate::layout::{Codes, IntegerClass, ScaleForm};
 
-/// How far ahead of its reads a kernel prefetches weights, in bytes. Long enough to cover DRAM
-/// latency at full bandwidth, short enough that lines are still in L1 when they are read.
-const PREFETCH: usize = 4096;
+/// Rows of a panel from which on kernels prefetch: with fewer, a core looks far enough ahead by
+/// itself, and prefetches would only take its miss buffers.
+pub(super) const PREFETCH_ROWS: usize = 4;
+
+/// How far ahead of its reads a kernel prefetches, in bytes.
+pub(super) const PREFETCH: usize = 2048;
 
 /// Matrix product of an integer class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
 ///
@@ -29,76 +32,100 @@ pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
     out_stride: u32,
 ) {
     let call = Call::new::<C>(weights, activations, out, k, n0, n1, m, out_stride);
+    // Eight sums in flight: that many rows, or fewer rows of more tiles.
     match call.panel_rows() {
-        // SAFETY: the caller's promise is passed on.
-        1 => unsafe { run::<C, 1>(&call) },
-        // SAFETY: as above.
-        2 => unsafe { run::<C, 2>(&call) },
-        // SAFETY: as above.
-        4 => unsafe { run::<C, 4>(&call) },
-        // SAFETY: as above.
-        _ => unsafe { run::<C, 8>(&call) },
+        1 => {
+            // SAFETY: the caller's promise is passed on; panels have that many rows.
+            let first = unsafe { run::<C, 1, 8>(&call, call.first) };
+            // SAFETY: as above.
+            let first = unsafe { run::<C, 1, 4>(&call, first) };
+            // SAFETY: as above.
+            let first = unsafe { run::<C, 1, 2>(&call, first) };
+            // SAFETY: as above.
+            unsafe { run::<C, 1, 1>(&call, first) };
+        }
+        2 => {
+            // SAFETY: as above.
+            let first = unsafe { run::<C, 2, 4>(&call, call.first) };
+            // SAFETY: as above.
+            let first = unsafe { run::<C, 2, 2>(&call, first) };
+            // SAFETY: as above.
+            unsafe { run::<C, 2, 1>(&call, first) };
+        }
+        4 => {
+            // SAFETY: as above.
+            let first = unsafe { run::<C, 4, 2>(&call, call.first) };
+            // SAFETY: as above.
+            unsafe { run::<C, 4, 1>(&call, first) };
+        }
+        _ => {
+            // SAFETY: as above.
+            unsafe { run::<C, 8, 1>(&call, call.first) };
+        }
     }
 }
 
+/// The tiles from output row `first` on, `S` at a time; returns where those left over start.
+///
 /// # Safety
 /// As [`matmul`]; panels have `P` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn run<C: IntegerClass, const P: usize>(call: &Call) {
-    for n in call.tiles() {
+unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, first: usize) -> usize {
+    let (streams, rest) = call.streams::<S>(first);
+    for starts in streams {
+        let tiles = starts.map(|n| call.tile(n));
         for panel in 0..call.rows.div_ceil(P) {
-            // SAFETY: the tile and the panel are whole and readable.
-            let acc =
-                unsafe { product::<C, P>(call.tile(n), call.panel::<P>(panel), call.blocks()) };
-            let mask = u16::MAX >> (16 - call.lanes(n));
-            for (r, acc) in (panel * P..call.rows).zip(acc) {
-                // SAFETY: masked to the lanes in range; row r is below m.
-                unsafe { _mm512_mask_storeu_ps(call.output(r, n), mask, acc) };
+            let x = call.panel::<P>(panel);
+            // SAFETY: the tiles and the panel are whole and readable.
+            let sums = unsafe { product::<C, P, S>(tiles, x, call.blocks()) };
+            for (n, sums) in starts.into_iter().zip(sums) {
+                let mask = u16::MAX >> (16 - call.lanes(n));
+                for (r, sum) in (panel * P..call.rows).zip(sums) {
+                    // SAFETY: masked to the lanes in range; row r is below m.
+                    unsafe { _mm512_mask_storeu_ps(call.output(r, n), mask, sum) };
+                }
             }
         }
     }
+    rest
 }
 
-/// 16 outputs for each of a panel's rows.
+/// 16 outputs of each tile for each of a panel's rows.
 ///
 /// # Safety
-/// `tile` and `panel` are readable for `blocks` blocks.
+/// `tiles` and `panel` are readable for `blocks` blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn product<C: IntegerClass, const P: usize>(
-    tile: *const u8,
+unsafe fn product<C: IntegerClass, const P: usize, const S: usize>(
+    tiles: [*const u8; S],
     panel: *const u8,
     blocks: usize,
-) -> [__m512; P] {
-    let mut acc = [_mm512_setzero_ps(); P];
-    let per_record = C::LAYOUT.blocks;
-    let mut record = tile;
-    let mut b = 0;
-    while b < blocks {
-        for index in 0..per_record.min(blocks - b) {
-            prefetch::<C>(record.wrapping_add(PREFETCH), index);
-            // SAFETY: the record holds this block.
-            let block = unsafe { unpack::<C>(record, index) };
-            let activations = Record::<P>(panel.wrapping_add((b + index) * Record::<P>::BYTES));
-            for (r, acc) in acc.iter_mut().enumerate() {
+) -> [[__m512; P]; S] {
+    let mut sums = [[_mm512_setzero_ps(); P]; S];
+    for b in 0..blocks {
+        let x = Record::<P>(panel.wrapping_add(b * Record::<P>::BYTES));
+        // All tiles advance together: each is one sequential stream.
+        for (tile, sums) in tiles.into_iter().zip(&mut sums) {
+            // SAFETY: the tile holds block b.
+            let block = unsafe { unpack::<C>(tile, b) };
+            if P >= PREFETCH_ROWS {
+                prefetch::<C>(tile, b);
+            }
+            for (r, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: the panel holds this block's record.
-                *acc = unsafe { accumulate::<C, P>(&block, activations, r, *acc) };
+                *sum = unsafe { accumulate::<C, P>(&block, x, r, *sum) };
             }
         }
-        record = record.wrapping_add(C::LAYOUT.record_bytes());
-        b += per_record;
     }
-    acc
+    sums
 }
 
-/// Prefetches block `index`'s share of the lines of a record: a burst for the whole record would
-/// fill the CPU's miss buffers and stall the loads.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn prefetch<C: IntegerClass>(record: *const u8, index: usize) {
-    let share = (C::LAYOUT.record_bytes() / 64).div_ceil(C::LAYOUT.blocks) * 64;
-    for line in (0..share).step_by(64) {
-        _mm_prefetch::<_MM_HINT_T0>(record.wrapping_add(index * share + line).cast());
+fn prefetch<C: IntegerClass>(tile: *const u8, b: usize) {
+    let (_, block) = C::LAYOUT.block_at(b);
+    for line in (0..C::LAYOUT.block_bytes()).step_by(64) {
+        _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(block + PREFETCH + line).cast());
     }
 }
 
@@ -221,16 +248,17 @@ unsafe fn dot(acc: __m512i, codes: &[__m512i; 4], x: *const u8) -> __m512i {
 }
 
 /// # Safety
-/// `record` is a whole record of the class and holds block `index`.
+/// `tile` holds block `b`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn unpack<C: IntegerClass>(record: *const u8, index: usize) -> Block {
-    let codes = record.wrapping_add(index * C::LAYOUT.block_bytes());
-    // SAFETY: the block's codes lie in the record.
-    let codes = unsafe { unpack_codes::<C>(codes) };
-    let scales = record.wrapping_add(C::LAYOUT.scales_at());
-    // SAFETY: the record's scales follow its codes.
-    let (scale, min) = unsafe { unpack_scales::<C>(scales, index) };
+unsafe fn unpack<C: IntegerClass>(tile: *const u8, b: usize) -> Block {
+    let (header, block) = C::LAYOUT.block_at(b);
+    let block = tile.wrapping_add(block);
+    // SAFETY: the block's codes.
+    let codes = unsafe { unpack_codes::<C>(block) };
+    let scales = block.wrapping_add(C::LAYOUT.code_bytes());
+    // SAFETY: the block's scales follow its codes, and its record's header precedes them.
+    let (scale, min) = unsafe { unpack_scales::<C>(scales, tile.wrapping_add(header)) };
     Block { codes, scale, min }
 }
 
@@ -330,53 +358,52 @@ fn merge(codes: Quads, moved: Quads, mask: __m512i) -> Quads {
     codes
 }
 
-/// Scales and minima of block `index`, as [`Block`] holds them.
+/// Scales and minima of a block, as [`Block`] holds them.
 ///
 /// # Safety
-/// `p` is the start of a record's scales.
+/// `scales` are a block's and `header` its record's.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn unpack_scales<C: IntegerClass>(p: *const u8, index: usize) -> ([__m512; 2], [__m512; 2]) {
+#[target_feature(enable = "avx512f")]
+unsafe fn unpack_scales<C: IntegerClass>(
+    scales: *const u8,
+    header: *const u8,
+) -> ([__m512; 2], [__m512; 2]) {
     let zero = _mm512_setzero_ps();
-    let at = |offset: usize| p.wrapping_add(offset);
-    // SAFETY (all loads below): offsets of the scale form, see `layout`.
     match C::LAYOUT.scales {
-        // SAFETY: see above.
-        ScaleForm::Block => ([unsafe { load_f16(at(32 * index)) }, zero], [zero; 2]),
+        // SAFETY: d.
+        ScaleForm::Block => ([unsafe { load_f16(scales) }, zero], [zero; 2]),
         ScaleForm::BlockMin => {
-            // SAFETY: see above.
-            let d = unsafe { load_f16(at(32 * index)) };
-            // SAFETY: see above.
-            let m = unsafe { load_f16(at(32 * (C::LAYOUT.blocks + index))) };
+            // SAFETY: d.
+            let d = unsafe { load_f16(scales) };
+            // SAFETY: m.
+            let m = unsafe { load_f16(scales.wrapping_add(32)) };
             ([d, zero], [m, zero])
         }
         ScaleForm::SuperMin => {
-            // SAFETY: see above.
-            let sub = unsafe { load_i8(at(16 * index)) };
-            // SAFETY: see above.
-            let sub_min = unsafe { load_u8(at(128 + 16 * index)) };
-            // SAFETY: see above.
-            let d = unsafe { load_f16(at(256)) };
-            // SAFETY: see above.
-            let dmin = unsafe { load_f16(at(288)) };
+            // SAFETY: sub.
+            let sub = unsafe { load_i8(scales) };
+            // SAFETY: sub_min.
+            let sub_min = unsafe { load_u8(scales.wrapping_add(16)) };
+            // SAFETY: d.
+            let d = unsafe { load_f16(header) };
+            // SAFETY: dmin.
+            let dmin = unsafe { load_f16(header.wrapping_add(32)) };
             ([_mm512_mul_ps(d, sub), zero], [_mm512_mul_ps(negate(dmin), sub_min), zero])
         }
         ScaleForm::Super => {
-            // SAFETY: see above.
-            let d = unsafe { load_f16(at(256)) };
-            // SAFETY: see above.
-            let low = unsafe { load_i8(at(32 * index)) };
-            // SAFETY: see above.
-            let high = unsafe { load_i8(at(32 * index + 16)) };
+            // SAFETY: d.
+            let d = unsafe { load_f16(header) };
+            // SAFETY: sub of the first 16 elements.
+            let low = unsafe { load_i8(scales) };
+            // SAFETY: sub of the others.
+            let high = unsafe { load_i8(scales.wrapping_add(16)) };
             ([_mm512_mul_ps(d, low), _mm512_mul_ps(d, high)], [zero; 2])
         }
-        ScaleForm::Group => {
-            // SAFETY: see above.
-            (unsafe { load_f32_pair(p) }, [zero; 2])
-        }
+        // SAFETY: scale.
+        ScaleForm::Group => (unsafe { load_f32_pair(scales) }, [zero; 2]),
         ScaleForm::GroupMin => {
-            // SAFETY: see above.
-            (unsafe { load_f32_pair(p) }, unsafe { load_f32_pair(at(128)) })
+            // SAFETY: scale, then min.
+            (unsafe { load_f32_pair(scales) }, unsafe { load_f32_pair(scales.wrapping_add(128)) })
         }
     }
 }

@@ -48,9 +48,7 @@ unsafe fn run<C: IntegerClass, const P: usize>(call: &Call) {
             let rows = P.min(call.rows - panel * P);
             let mut acc = [[0.0; TILE_ROWS]; P];
             for b in 0..call.blocks() {
-                let record = &tile[b / C::LAYOUT.blocks * C::LAYOUT.record_bytes()..]
-                    [..C::LAYOUT.record_bytes()];
-                let block = tile_block::<C>(record, b % C::LAYOUT.blocks);
+                let block = tile_block::<C>(tile, b);
                 let x = Record::<P>(call.panel::<P>(panel).wrapping_add(b * Record::<P>::BYTES));
                 for (r, acc) in acc.iter_mut().enumerate().take(rows) {
                     // SAFETY: the panel holds this block's record, and row r.

@@ -115,7 +115,7 @@ fn rows_that_do_not_fit_are_refused() {
     );
     assert_eq!(
         pack_tile(Q4D, 32, &[row], &mut [0; 7]),
-        Err(PackError::Output { class: Q4D, expected: 576, found: 7 })
+        Err(PackError::Output { class: Q4D, expected: 320, found: 7 })
     );
     let forms = [
         (Q4DM, row, "Scales::Block32 with m"),

@@ -170,50 +170,14 @@ impl Xclbin {
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let mut reader = Reader::new(Format::Xclbin, bytes, 0);
         let (time_stamp, version, uuid) = read_header(&mut reader)?;
-        let mut names = [SectionName::of(""); SECTIONS];
-        let mut table = [(0usize, 0usize); SECTIONS];
-        let table_at = reader.offset();
-        for index in 0..SECTIONS {
-            reader.expect_u32("kind of a section", KINDS[index])?;
-            names[index] = SectionName::read(&mut reader)?;
-            reader.expect_zeros("spare bytes of a section's header", 4)?;
-            table[index] = (read_usize(&mut reader)?, read_usize(&mut reader)?);
-        }
-        if let Some(unnamed) =
-            names[METADATA..].iter().position(|name| *name != SectionName::of(""))
-        {
-            let offset = table_at + (METADATA + unnamed) * SECTION_HEADER_BYTES + 4;
-            let found = String::from_utf8_lossy(&names[METADATA + unnamed].0).into_owned();
-            return Err(reader.error_at(offset, "name of a section", "none", found));
-        }
-        let mut partition = None;
-        let mut metadata = None;
-        for (index, &(place, size)) in table.iter().enumerate() {
-            let gap = reader.offset().next_multiple_of(SECTION_ALIGNMENT) - reader.offset();
-            reader.expect_zeros("gap before a section", gap)?;
-            if place != reader.offset() {
-                let offset = table_at + index * SECTION_HEADER_BYTES + 24;
-                let expected = reader.offset();
-                return Err(reader.error_at(offset, "offset of a section", expected, place));
-            }
-            match index {
-                PARTITION => {
-                    let inner = reader.inner("section", size, Format::AiePartition)?;
-                    partition = Some(AiePartition::read(inner)?);
-                }
-                METADATA => metadata = Some(Metadata::read(&mut reader, size)?),
-                _ => {
-                    let mut inner = reader.inner("section", size, Format::Xclbin)?;
-                    inner.expect_bytes("section", constant(index))?;
-                    inner.finish()?;
-                }
-            }
-        }
+        let table = Table::read(&mut reader)?;
+        table.constant(&mut reader, 0)?;
+        let partition = table.section(&mut reader, PARTITION, Format::AiePartition)?;
+        let partition = AiePartition::read(partition)?;
+        let metadata = Metadata::read(table.section(&mut reader, METADATA, Format::Xclbin)?)?;
+        (METADATA + 1..SECTIONS).try_for_each(|index| table.constant(&mut reader, index))?;
         let mirror = read_mirror(&mut reader)?;
-        let (Some(partition), Some(metadata)) = (partition, metadata) else {
-            unreachable!("the loop reads every section");
-        };
-        let [topology_name, partition_name, ..] = names;
+        let [topology_name, partition_name, ..] = table.names;
         Ok(Xclbin {
             time_stamp,
             version,
@@ -258,6 +222,60 @@ impl Xclbin {
         writer.zeros(DEBUG_NAME_BYTES);
         writer.words(&[SECTIONS as u32, 0]);
         debug_assert_eq!(writer.position(), HEADER_BYTES);
+    }
+}
+
+/// The table of sections as it stands in a file.
+struct Table {
+    /// Where it starts, in bytes from the start of the file.
+    offset: usize,
+    names: [SectionName; SECTIONS],
+    /// Where each section starts and how many bytes it has.
+    extents: [(usize, usize); SECTIONS],
+}
+
+impl Table {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
+        let offset = reader.offset();
+        let mut names = [SectionName::of(""); SECTIONS];
+        let mut extents = [(0, 0); SECTIONS];
+        for (index, kind) in KINDS.into_iter().enumerate() {
+            reader.expect_u32("kind of a section", kind)?;
+            let name_at = reader.offset();
+            names[index] = SectionName::read(reader)?;
+            if index >= METADATA && names[index] != SectionName::of("") {
+                let found = String::from_utf8_lossy(&names[index].0).into_owned();
+                return Err(reader.error_at(name_at, "name of a section", "none", found));
+            }
+            reader.expect_zeros("spare bytes of a section's header", 4)?;
+            extents[index] = (read_usize(reader)?, read_usize(reader)?);
+        }
+        Ok(Table { offset, names, extents })
+    }
+
+    /// Enters the next section, which is the one with this index: it starts at the next multiple
+    /// of 8 bytes.
+    fn section<'a>(
+        &self,
+        reader: &mut Reader<'a>,
+        index: usize,
+        format: Format,
+    ) -> Result<Reader<'a>, ParseError> {
+        let expected = reader.offset().next_multiple_of(SECTION_ALIGNMENT);
+        reader.expect_zeros("gap before a section", expected - reader.offset())?;
+        let (place, size) = self.extents[index];
+        if place != expected {
+            let offset = self.offset + index * SECTION_HEADER_BYTES + 24;
+            return Err(reader.error_at(offset, "offset of a section", expected, place));
+        }
+        reader.inner("section", size, format)
+    }
+
+    /// Reads a section that never varies.
+    fn constant(&self, reader: &mut Reader<'_>, index: usize) -> Result<(), ParseError> {
+        let mut section = self.section(reader, index, Format::Xclbin)?;
+        section.expect_bytes("section", constant(index))?;
+        section.finish()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::bytes::Reader;
-use crate::error::{Format, ParseError};
+use crate::error::ParseError;
 use crate::partition::DPU_KERNEL_ID;
 
 /// An argument of the kernel: name, byte offset in the command, size, C type, is it an address.
@@ -138,12 +138,13 @@ impl Metadata {
         text
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>, size: usize) -> Result<Self, ParseError> {
+    pub(crate) fn read(mut section: Reader<'_>) -> Result<Self, ParseError> {
         let texts = Metadata::ALL.map(Metadata::text);
-        let known = texts.iter().position(|text| text.len() == size).unwrap_or(0);
-        let mut inner = reader.inner("section", size, Format::Xclbin)?;
-        inner.expect_bytes("metadata of the kernel", texts[known].as_bytes())?;
-        inner.finish()?;
-        Ok(Metadata::ALL[known])
+        // The spellings differ in length; what has another length is compared with the first.
+        let length = section.remaining();
+        let spelling = texts.iter().position(|text| text.len() == length).unwrap_or(0);
+        section.expect_bytes("metadata of the kernel", texts[spelling].as_bytes())?;
+        section.finish()?;
+        Ok(Metadata::ALL[spelling])
     }
 }

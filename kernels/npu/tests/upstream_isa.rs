@@ -173,6 +173,16 @@ const EXPECTED: &[(&str, &[(&str, &str)])] = &[
         ("98 b1 07 0a", "st r29, [p2, #0]"),
         ("98 91 eb 08", "st r28, [p0], m7"),
     ]),
+    ("vadd.mir", &[
+        ("78 9d 23 1a", "vadd.16 x4, x4, x7"),
+        ("78 1d 30 1d", "vadd.16 x10, x6, x0"),
+        ("78 ad 5b 1a", "vadd.32 x4, x11, x7"),
+        ("78 0d 08 1a", "vadd.8 x4, x1, x0"),
+        ("08 3d 30 ab", "vadd dm3, dm1, dm4, r21"),
+        ("08 3d 0c 92", "vadd dm2, dm0, dm3, r18"),
+        ("48 3d 84 5b", "vadd.f dm3, dm4, dm1, r11"),
+        ("48 3d 50 bc", "vadd.f dm4, dm2, dm4, r23"),
+    ]),
     ("vbcst.mir", &[
         ("f8 72 14 1a", "vbcst.8 x4, r5"),
         ("f8 72 f5 18", "vbcst.16 x1, r29"),
@@ -212,10 +222,33 @@ const EXPECTED: &[(&str, &[(&str, &str)])] = &[
         ("08 c1 56 f4", "vmac dm4, dm2, x11, x6, r30"),
         ("48 81 86 42", "vmac.f dm2, dm4, x3, x4, r8"),
     ]),
+    ("vmov.mir", &[
+        ("08 1d 60 01", "vmov.d dm1, dm3"),
+        ("08 1d 20 04", "vmov.d dm4, dm1"),
+        ("f8 8a 92 1a", "vmov cmh2, cmh4"),
+        ("f8 8a 06 1b", "vmov cml3, cmh1"),
+        ("f8 22 90 19", "vmov wh3, wh8"),
+        ("f8 22 05 19", "vmov wh2, wl2"),
+        ("f8 22 55 1b", "vmov wl6, wl10"),
+        ("f8 12 ce 19", "vmov bmhh1, bmhl3"),
+        ("f8 92 b0 18", "vmov x1, x8"),
+        ("f8 12 25 18", "vmov x0, bmlh1"),
+        ("f8 92 14 1c", "vmov bmll4, x10"),
+    ]),
     ("vmul.mir", &[
         ("08 21 ec 4c", "vmul dm4, x6, x1, r9"),
         ("08 81 f4 41", "vmul dm1, x10, x4, r8"),
         ("48 c1 f4 3a", "vmul.f dm2, x10, x6, r7"),
+    ]),
+    ("vshift.mir", &[
+        ("d8 5a 9b 19", "vshift x3, x3, x6, r22"),
+        ("d8 02 00 1b", "vshift x6, x0, x0, r0"),
+    ]),
+    ("vshuffle.mir", &[
+        ("d8 39 54 19", "vshuffle bmhl0, x10, x8, r14"),
+        ("d8 a9 32 1e", "vshuffle bmll3, x6, x5, r10"),
+        ("78 38 20 18", "vshuffle x0, x4, x0, r14"),
+        ("78 f8 34 1d", "vshuffle x10, x6, x9, r30"),
     ]),
     ("vst.mir", &[
         ("18 05 1e 0d", "vst.srs.4x dm4, s0, srssign1, [p5], #64"),
@@ -289,7 +322,7 @@ fn nops_of_each_slot_and_of_several() {
 #[test]
 fn there_are_enough_of_them() {
     let lines: Vec<_> = EXPECTED.iter().flat_map(|(_, lines)| lines.iter()).collect();
-    assert!(lines.len() >= 170, "{}", lines.len());
+    assert!(lines.len() >= 190, "{}", lines.len());
     let code: Vec<u8> = lines.iter().flat_map(|(hex, _)| bytes(hex)).collect();
     assert_eq!(disassemble(&code).unwrap().len(), lines.len());
 }

@@ -41,6 +41,10 @@ pub enum RegisterFile {
     Bmhl,
     /// The fourth quarter.
     Bmhh,
+    /// The lower half of an accumulator, 1024 bits.
+    Cml,
+    /// The upper half of an accumulator.
+    Cmh,
     /// Accumulators, 2048 bits, 5.
     Dm,
     /// Link register.
@@ -141,6 +145,8 @@ impl fmt::Display for Register {
             RegisterFile::Bmlh => "bmlh",
             RegisterFile::Bmhl => "bmhl",
             RegisterFile::Bmhh => "bmhh",
+            RegisterFile::Cml => "cml",
+            RegisterFile::Cmh => "cmh",
             RegisterFile::Dm => "dm",
         };
         write!(f, "{name}{}", self.index)
@@ -270,8 +276,8 @@ const CONTROL_BY_MOVX: [(&str, u32); 22] = [
 ];
 
 use RegisterFile::{
-    Bmhh, Bmhl, Bmlh, Bmll, CoreId, D, D3, Dc, Dj, Dm, Dn, Eh, El, Lc, Le, Lr, Ls, M, P, R, S, Sp,
-    Wh, Wl, X,
+    Bmhh, Bmhl, Bmlh, Bmll, Cmh, Cml, CoreId, D, D3, Dc, Dj, Dm, Dn, Eh, El, Lc, Le, Lr, Ls, M, P,
+    R, S, Sp, Wh, Wl, X,
 };
 
 const fn class(name: &'static str, width: u32, numberings: &'static [Numbering]) -> Class {
@@ -289,6 +295,25 @@ static CLASSES: &[Class] = &[
     class("s", 2, &[all(S, 4, 0, 0)]),
     class("x", 4, &[all(X, 12, 0, 0)]),
     class("dm", 3, &[all(Dm, 5, 0, 0)]),
+    class("cm", 4, &[all(Cml, 5, 1, 0), all(Cmh, 5, 1, 1)]),
+    // Quarters that a shuffle can write (mShflBMDst).
+    class(
+        "bms",
+        4,
+        &[all(Bmll, 4, 2, 0), all(Bmlh, 4, 2, 1), all(Bmhl, 4, 2, 2), all(Bmhh, 4, 2, 3)],
+    ),
+    // Vector moves (mMvBMXDst, mMvBMXSrc).
+    class(
+        "bmx",
+        6,
+        &[
+            all(Bmll, 5, 3, 0b000),
+            all(Bmlh, 5, 3, 0b010),
+            all(Bmhl, 5, 3, 0b100),
+            all(Bmhh, 5, 3, 0b110),
+            all(X, 12, 2, 0b001),
+        ],
+    ),
     // Halves of vectors (mWa, mWs).
     class("w", 5, &[all(Wh, 12, 1, 0), all(Wl, 12, 1, 1)]),
     // An accumulator's quarters (mBMm, mBMs).

@@ -134,6 +134,15 @@ const ROWS: &[Row] = &[
     (Mv, "mov $d, #$i", "mvd.d i11.i 0101"),
     (Mv, "add.nc $d, $s0, #$imm", "mvd.d r.s0 i8.imm 00"),
     (Mv, "add.nc $d, $s0, $s1", "mvd.d r.s0 r.s1 01010"),
+    (Mv, "vmov $d, $s", "bmx.d bmx.s 0010010111"),
+    (Mv, "vmov $d, $s", "w.d 0 w.s 00100010111"),
+    (Mv, "vmov $d, $s", "cm.d 00 cm.s 010001010111"),
+    (Mv, "vshuffle $d, $s1, $s2, $c", "x.d x.s1 x.s2 r.c 00011"),
+    (Mv, "vshuffle $d, $s1, $s2, $c", "bms.d x.s1 x.s2 r.c 01110"),
+    (Mv, "vshift $d, $s1, $s2, $c", "x.d x.s1 x.s2 r.c 10110"),
+    (Mv, "vadd.8 $d, $s1, $s2", "x.d x.s1 x.s2 0001101011"),
+    (Mv, "vadd.16 $d, $s1, $s2", "x.d x.s1 x.s2 0011101011"),
+    (Mv, "vadd.32 $d, $s1, $s2", "x.d x.s1 x.s2 0101101011"),
     (Mv, "vbcst.8 $d, $s", "x.d r.s 0001110010111"),
     (Mv, "vbcst.16 $d, $s", "x.d r.s 0101110010111"),
     (Mv, "vbcst.32 $d, $s", "x.d r.s 1001110010111"),
@@ -192,8 +201,11 @@ const ROWS: &[Row] = &[
     (St, "vst@.srs.4x $s, $shift, srssign0, @", "@x64 dm.s ?2 s.shift 0 010"),
     (St, "vst@.srs.4x $s, $shift, srssign1, @", "@x64 dm.s ?2 s.shift 1 010"),
 
-    // Multiplications.
+    // Accumulators.
     (Mul, "nopv", "?15 0000 111 00 00"),
+    (Mul, "vmov.d $d, $s", "?5 dm.d dm.s ?4 0000 111 01 00"),
+    (Mul, "vadd $d, $a, $b, $c", "r.c dm.d dm.a dm.b 000 0111101 00"),
+    (Mul, "vadd.f $d, $a, $b, $c", "r.c dm.d dm.a dm.b 000 0111101 01"),
     (Mul, "vclr $d", "?5 dm.d 111 ?4 0000 111 01 00"),
     (Mul, "vmac.f $d, $a, $s1, $s2, $c", "r.c dm.d dm.a x.s1 x.s2 000 0 1 ?1 1"),
     (Mul, "vmac $d, $a, $s1, $s2, $c", "r.c dm.d dm.a x.s1 x.s2 000 0 1 ?1 0"),

@@ -59,7 +59,7 @@ pub enum RegisterFile {
     Sp,
     /// The core's place in the array, read only.
     CoreId,
-    /// A control or status register, by its place in [`CONTROL`].
+    /// A control or status register; [`Register::control`] says which number is which.
     Control,
 }
 
@@ -114,6 +114,14 @@ pub struct Register {
     pub file: RegisterFile,
     /// Its number in the file; 0 for a register that is alone.
     pub index: u8,
+}
+
+impl Register {
+    /// The control or status register called `name`, for example `crsat`.
+    pub fn control(name: &str) -> Option<Self> {
+        let index = CONTROL.iter().position(|(other, _)| *other == name)?;
+        Some(Register { file: RegisterFile::Control, index: index as u8 })
+    }
 }
 
 impl fmt::Display for Register {
@@ -207,7 +215,7 @@ impl Class {
             }
         }
         let (name, _) = self.control()?.iter().find(|(_, other)| *other == number)?;
-        control_named(name)
+        Register::control(name)
     }
 
     /// The number of `register`, if it is of this class.
@@ -226,7 +234,7 @@ impl Class {
 
     /// The register of this class that is written `text`.
     pub fn parse(&self, text: &str) -> Option<Register> {
-        if let Some(register) = control_named(text) {
+        if let Some(register) = Register::control(text) {
             return self.encode(register).map(|_| register);
         }
         let mut members = self.numberings.iter().flat_map(|numbering| {
@@ -242,11 +250,6 @@ impl Class {
             Control::Own(numbers) => Some(numbers),
         }
     }
-}
-
-fn control_named(name: &str) -> Option<Register> {
-    let index = CONTROL.iter().position(|(other, _)| *other == name)?;
-    Some(Register { file: RegisterFile::Control, index: index as u8 })
 }
 
 /// Control registers as `movx` numbers them (`mCRm`).

@@ -1,6 +1,6 @@
 //! The operations of the core, a row each.
 //!
-//! A row is slot, text and bits; [`Pattern::new`] says how bits are written. `@` in text and bits
+//! A row is slot, text and bits; `Pattern::new` says how bits are written. `@` in text and bits
 //! stands for the six ways to address memory (`@x4`: offsets in steps of 4 bytes), `%` for the four
 //! ways to move a pointer. Rows are those that matrix kernels of the Peano compiler and of this
 //! project use; what else the core can do stays undecoded, see [`super::Op::Unknown`].

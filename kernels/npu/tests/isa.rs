@@ -27,8 +27,12 @@ fn operands_have_names() {
     assert_eq!(register.to_string(), "x3");
     assert_eq!(instruction.operand("none"), None);
     let [p, imm, d] = ["p", "imm", "d"].map(|name| instruction.operand(name).unwrap());
-    assert_eq!(Instruction::new("vlda $d, [$p], #$imm", &[p, imm, d]), Some(instruction));
+    assert_eq!(Instruction::new(instruction.form(), &[p, imm, d]), Some(instruction.clone()));
     assert_eq!(Instruction::new("vlda $d, [$p], #$imm", &[p, d, imm]), None);
+    let quarter = Instruction::parse("vlda bmlh2, [p1], #128").unwrap();
+    assert_eq!(quarter.form(), instruction.form());
+    let b = quarter.operand("d").unwrap();
+    assert_eq!(Instruction::new("vlda $d, [$p], #$imm", &[p, imm, b]), Some(quarter));
     assert_eq!(Instruction::new("no such form", &[]), None);
 }
 

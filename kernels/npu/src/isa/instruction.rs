@@ -51,8 +51,8 @@ impl Instruction {
     /// The operation with this [`Instruction::form`] and these operands, in the order in which the
     /// form's layout names them; None when there is none or an operand does not fit.
     pub fn new(form: &str, operands: &[Operand]) -> Option<Self> {
-        let pattern = patterns().iter().find(|pattern| pattern.syntax == form)?;
-        pattern.encode(operands)?;
+        let mut rows = patterns().iter().filter(|pattern| pattern.syntax == form);
+        let pattern = rows.find(|pattern| pattern.encode(operands).is_some())?;
         Some(Instruction { pattern, operands: operands.to_vec() })
     }
 
@@ -62,7 +62,8 @@ impl Instruction {
     }
 
     /// The form of the operation: its text with `$name` for each operand, as in [`super::table`].
-    /// It identifies the operation.
+    /// It identifies the operation; where rows share it, the operands' register files tell them
+    /// apart, as for loads of `x0` and `bmll0`.
     pub fn form(&self) -> &'static str {
         &self.pattern.syntax
     }

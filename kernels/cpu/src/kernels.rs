@@ -137,14 +137,14 @@ static X86_ATTENTION: [Variant; 4] = [
 
 #[cfg(target_arch = "x86_64")]
 static AVX2_MATMUL: [Variant; 13] = matmuls! { Avx2:
-    avx2::matmul for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
-    avx2_float::matmul for F16 BF16 F32;
+    avx2::integer for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
+    avx2::float for F16 BF16 F32;
 };
 
 #[cfg(target_arch = "x86_64")]
 static AVX512_MATMUL: [Variant; 13] = matmuls! { Avx512:
-    avx512::matmul for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
-    avx512_float::matmul for F16 BF16 F32;
+    avx512::integer for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
+    avx512::float for F16 BF16 F32;
 };
 
 /// Every variant. Deleting a row that is not portable slows one kernel down and changes nothing.

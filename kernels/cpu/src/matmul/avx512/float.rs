@@ -4,16 +4,16 @@ use std::arch::x86_64::*;
 
 use onebit_plan::abi::StorageClass;
 
-use super::Call;
-use super::avx512::{PREFETCH, PREFETCH_ROWS};
+use super::{PREFETCH, PREFETCH_ROWS};
 use crate::layout::FloatClass;
+use crate::matmul::Call;
 
 /// Matrix product of a float class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
 ///
 /// # Safety
 /// As `MatmulFn` demands; the CPU has the enabled feature.
 #[target_feature(enable = "avx512f")]
-pub(crate) unsafe extern "C" fn matmul<C: FloatClass>(
+pub(crate) unsafe extern "C" fn float<C: FloatClass>(
     weights: *const u8,
     activations: *const u8,
     out: *mut f32,
@@ -64,7 +64,7 @@ pub(crate) unsafe extern "C" fn matmul<C: FloatClass>(
 /// left over start.
 ///
 /// # Safety
-/// As [`matmul`]; rows `r..r + R` are below m.
+/// As [`float`]; rows `r..r + R` are below m.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn run<C: FloatClass, const R: usize, const S: usize>(

@@ -1,17 +1,23 @@
 //! AVX2: a ymm holds 8 output rows x 4 elements of k, so a tile is two halves. Codes times
 //! activations go through i16 (`vpmaddubsw`), which saturates; [`dot`] says why it never does.
 
+mod float;
+mod unpack;
+
 use std::arch::x86_64::*;
 
 use super::{Call, Record};
-use crate::layout::{Codes, IntegerClass, ScaleForm};
+use crate::layout::{Codes, IntegerClass};
+use unpack::{Block, unpack};
+
+pub(crate) use float::float;
 
 /// Matrix product of an integer class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
 ///
 /// # Safety
 /// As `MatmulFn` demands; the CPU has the enabled features.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
+pub(crate) unsafe extern "C" fn integer<C: IntegerClass>(
     weights: *const u8,
     activations: *const u8,
     out: *mut f32,
@@ -35,7 +41,7 @@ pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
 }
 
 /// # Safety
-/// As [`matmul`]; panels have `P` rows.
+/// As [`integer`]; panels have `P` rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run<C: IntegerClass, const P: usize>(call: &Call) {
     for n in call.tiles() {
@@ -91,17 +97,6 @@ pub(super) unsafe fn store(call: &Call, r: usize, n: usize, halves: [__m256; 2])
     }
     // SAFETY: outputs n.. of row r, as many as the range has.
     unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), call.output(r, n), call.lanes(n)) };
-}
-
-/// Codes of a block for 8 rows, `[half of k][quad]`.
-type Quads = [[__m256i; 4]; 2];
-
-/// One block of half a tile in registers: stored codes, except that byte codes are the values
-/// themselves. Index 1 of `scale` and `min` is for classes with a scale per 16 elements.
-struct Block {
-    codes: Quads,
-    scale: [__m256; 2],
-    min: [__m256; 2],
 }
 
 /// What a record says of one row, in all lanes.
@@ -232,244 +227,6 @@ unsafe fn dot<C: IntegerClass>(codes: &[__m256i; 4], x: *const u8) -> __m256i {
             sum
         }
     }
-}
-
-/// # Safety
-/// `tile` holds block `b`; `half` is 0 or 1.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack<C: IntegerClass>(tile: *const u8, b: usize, half: usize) -> Block {
-    let (header, block) = C::LAYOUT.block_at(b);
-    let block = tile.wrapping_add(block);
-    // SAFETY: the block's codes.
-    let codes = unsafe { unpack_codes::<C>(block.wrapping_add(32 * half)) };
-    let scales = block.wrapping_add(C::LAYOUT.code_bytes());
-    // SAFETY: the block's scales follow its codes, and its record's header precedes them.
-    let (scale, min) = unsafe { unpack_scales::<C>(scales, tile.wrapping_add(header), half) };
-    Block { codes, scale, min }
-}
-
-/// # Safety
-/// `p` is the start of a block's codes, or 32 bytes further for the upper half of the tile.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn unpack_codes<C: IntegerClass>(p: *const u8) -> Quads {
-    // SAFETY: every block has at least four lines.
-    let lines = unsafe { load_lines(p) };
-    let high = p.wrapping_add(256);
-    match C::LAYOUT.codes {
-        // SAFETY: eight lines.
-        Codes::Bytes => values([lines, unsafe { load_lines(high) }]),
-        Codes::Nibbles => nibbles(lines),
-        // SAFETY: the line of high bits follows the nibbles.
-        Codes::NibblesAndBit => add_bits(nibbles(lines), unsafe { load(high) }),
-        Codes::NibblesAndPair => {
-            // SAFETY: the first of two lines of bit pairs.
-            let pairs = unsafe { load(high) };
-            // SAFETY: the second one.
-            add_pairs(nibbles(lines), [pairs, unsafe { load(high.wrapping_add(64)) }])
-        }
-    }
-}
-
-/// Half of each of four lines.
-///
-/// # Safety
-/// Half lines at `p` and 64, 128 and 192 bytes on are readable.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn load_lines(p: *const u8) -> [__m256i; 4] {
-    let mut lines = [_mm256_setzero_si256(); 4];
-    for (j, line) in lines.iter_mut().enumerate() {
-        // SAFETY: line j of 4.
-        *line = unsafe { load(p.wrapping_add(64 * j)) };
-    }
-    lines
-}
-
-/// Takes the bias of 128 off.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn values(codes: Quads) -> Quads {
-    let mut codes = codes;
-    for codes in codes.as_flattened_mut() {
-        *codes = _mm256_xor_si256(*codes, _mm256_set1_epi8(i8::MIN));
-    }
-    codes
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn nibbles(lines: [__m256i; 4]) -> Quads {
-    let mask = _mm256_set1_epi8(15);
-    let mut codes = [lines; 2];
-    for j in 0..4 {
-        codes[0][j] = _mm256_and_si256(lines[j], mask);
-        codes[1][j] = _mm256_and_si256(_mm256_srli_epi16::<4>(lines[j]), mask);
-    }
-    codes
-}
-
-/// Adds bit q of each byte of `line` to quad q as bit 4.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_bits(codes: Quads, line: __m256i) -> Quads {
-    let moved = [
-        [
-            _mm256_slli_epi16::<4>(line),
-            _mm256_slli_epi16::<3>(line),
-            _mm256_slli_epi16::<2>(line),
-            _mm256_slli_epi16::<1>(line),
-        ],
-        [
-            line,
-            _mm256_srli_epi16::<1>(line),
-            _mm256_srli_epi16::<2>(line),
-            _mm256_srli_epi16::<3>(line),
-        ],
-    ];
-    merge(codes, moved, _mm256_set1_epi8(0x10))
-}
-
-/// Adds pair c of each byte of line h to quad 4h + c as bits 4 and 5.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_pairs(codes: Quads, lines: [__m256i; 2]) -> Quads {
-    let mut moved = codes;
-    for (moved, line) in moved.iter_mut().zip(lines) {
-        *moved = [
-            _mm256_slli_epi16::<4>(line),
-            _mm256_slli_epi16::<2>(line),
-            line,
-            _mm256_srli_epi16::<2>(line),
-        ];
-    }
-    merge(codes, moved, _mm256_set1_epi8(0x30))
-}
-
-/// Puts the bits of `mask` from `moved` into `codes`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn merge(codes: Quads, moved: Quads, mask: __m256i) -> Quads {
-    let mut codes = codes;
-    for (codes, moved) in codes.as_flattened_mut().iter_mut().zip(moved.as_flattened()) {
-        *codes = _mm256_or_si256(*codes, _mm256_and_si256(*moved, mask));
-    }
-    codes
-}
-
-/// Scales and minima of 8 rows of a block, as [`Block`] holds them.
-///
-/// # Safety
-/// `scales` are a block's and `header` its record's; `half` is 0 or 1.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-unsafe fn unpack_scales<C: IntegerClass>(
-    scales: *const u8,
-    header: *const u8,
-    half: usize,
-) -> ([__m256; 2], [__m256; 2]) {
-    let zero = _mm256_setzero_ps();
-    let f16s = scales.wrapping_add(16 * half);
-    let bytes = scales.wrapping_add(8 * half);
-    let f32s = scales.wrapping_add(32 * half);
-    let header = header.wrapping_add(16 * half);
-    match C::LAYOUT.scales {
-        // SAFETY: d.
-        ScaleForm::Block => ([unsafe { load_f16(f16s) }, zero], [zero; 2]),
-        ScaleForm::BlockMin => {
-            // SAFETY: d.
-            let d = unsafe { load_f16(f16s) };
-            // SAFETY: m.
-            let m = unsafe { load_f16(f16s.wrapping_add(32)) };
-            ([d, zero], [m, zero])
-        }
-        ScaleForm::SuperMin => {
-            // SAFETY: sub.
-            let sub = unsafe { load_i8(bytes) };
-            // SAFETY: sub_min.
-            let sub_min = unsafe { load_u8(bytes.wrapping_add(16)) };
-            // SAFETY: d.
-            let d = unsafe { load_f16(header) };
-            // SAFETY: dmin.
-            let dmin = unsafe { load_f16(header.wrapping_add(32)) };
-            let dmin = _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0));
-            ([_mm256_mul_ps(d, sub), zero], [_mm256_mul_ps(dmin, sub_min), zero])
-        }
-        ScaleForm::Super => {
-            // SAFETY: d.
-            let d = unsafe { load_f16(header) };
-            // SAFETY: sub of the first 16 elements.
-            let low = unsafe { load_i8(bytes) };
-            // SAFETY: sub of the others.
-            let high = unsafe { load_i8(bytes.wrapping_add(16)) };
-            ([_mm256_mul_ps(d, low), _mm256_mul_ps(d, high)], [zero; 2])
-        }
-        // SAFETY: scale.
-        ScaleForm::Group => (unsafe { load_f32_pair(f32s) }, [zero; 2]),
-        ScaleForm::GroupMin => {
-            // SAFETY: scale, then min.
-            (unsafe { load_f32_pair(f32s) }, unsafe { load_f32_pair(f32s.wrapping_add(128)) })
-        }
-    }
-}
-
-/// # Safety
-/// 32 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn load(p: *const u8) -> __m256i {
-    // SAFETY: the caller's promise.
-    unsafe { _mm256_loadu_si256(p.cast()) }
-}
-
-/// 8 floats at `p` and 8 at 64 bytes on.
-///
-/// # Safety
-/// Both are readable.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn load_f32_pair(p: *const u8) -> [__m256; 2] {
-    // SAFETY: the caller's promise.
-    let low = unsafe { load(p) };
-    // SAFETY: the caller's promise.
-    let high = unsafe { load(p.wrapping_add(64)) };
-    [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
-}
-
-/// 8 f16 as f32.
-///
-/// # Safety
-/// 16 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-unsafe fn load_f16(p: *const u8) -> __m256 {
-    // SAFETY: the caller's promise.
-    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(p.cast()) })
-}
-
-/// 8 i8 as f32.
-///
-/// # Safety
-/// 8 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn load_i8(p: *const u8) -> __m256 {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { _mm_loadl_epi64(p.cast()) };
-    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
-}
-
-/// 8 u8 as f32.
-///
-/// # Safety
-/// 8 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn load_u8(p: *const u8) -> __m256 {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { _mm_loadl_epi64(p.cast()) };
-    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))
 }
 
 /// # Safety

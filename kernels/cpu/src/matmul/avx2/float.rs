@@ -4,15 +4,16 @@ use std::arch::x86_64::*;
 
 use onebit_plan::abi::StorageClass;
 
-use super::{Call, avx2::store};
+use super::store;
 use crate::layout::FloatClass;
+use crate::matmul::Call;
 
 /// Matrix product of a float class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
 ///
 /// # Safety
 /// As `MatmulFn` demands; the CPU has the enabled features.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(crate) unsafe extern "C" fn matmul<C: FloatClass>(
+pub(crate) unsafe extern "C" fn float<C: FloatClass>(
     weights: *const u8,
     activations: *const u8,
     out: *mut f32,
@@ -42,7 +43,7 @@ type Halves = [__m256; 2];
 /// Outputs of the tile at `n` for rows `r..r + R`.
 ///
 /// # Safety
-/// As [`matmul`]; rows `r..r + R` are below m.
+/// As [`float`]; rows `r..r + R` are below m.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn rows<C: FloatClass, const R: usize>(call: &Call, n: usize, r: usize) {

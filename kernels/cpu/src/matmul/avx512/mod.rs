@@ -1,13 +1,20 @@
 //! AVX-512 VNNI: one zmm holds 16 output rows x 4 elements of k, so `vpdpbusd` with a broadcast
 //! of 4 activation bytes yields 16 outputs and nothing is ever summed across lanes.
 //!
-//! The order is tile, panel, block: a tile's codes come from memory for the first panel and from
-//! cache for the rest, and each block is unpacked once for all rows of a panel.
+//! The order is tiles, panel, block: a tile's codes come from memory for the first panel and from
+//! cache for the rest, and each block is unpacked once for all rows of a panel. Few rows leave the
+//! core waiting for memory, so they take several tiles at once, each from a run of its own.
+
+mod float;
+mod unpack;
 
 use std::arch::x86_64::*;
 
 use super::{Call, Record};
-use crate::layout::{Codes, IntegerClass, ScaleForm};
+use crate::layout::IntegerClass;
+use unpack::{Block, unpack};
+
+pub(crate) use float::float;
 
 /// Rows of a panel from which on kernels prefetch: with fewer, a core looks far enough ahead by
 /// itself, and prefetches would only take its miss buffers.
@@ -21,7 +28,7 @@ pub(super) const PREFETCH: usize = 2048;
 /// # Safety
 /// As `MatmulFn` demands; the CPU has the enabled features.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
+pub(crate) unsafe extern "C" fn integer<C: IntegerClass>(
     weights: *const u8,
     activations: *const u8,
     out: *mut f32,
@@ -68,7 +75,7 @@ pub(crate) unsafe extern "C" fn matmul<C: IntegerClass>(
 /// The tiles from output row `first` on, `S` at a time; returns where those left over start.
 ///
 /// # Safety
-/// As [`matmul`]; panels have `P` rows.
+/// As [`integer`]; panels have `P` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, first: usize) -> usize {
     let (streams, rest) = call.streams::<S>(first);
@@ -76,8 +83,9 @@ unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, firs
         let tiles = starts.map(|n| call.tile(n));
         for panel in 0..call.rows.div_ceil(P) {
             let x = call.panel::<P>(panel);
+            let rows = P.min(call.rows - panel * P);
             // SAFETY: the tiles and the panel are whole and readable.
-            let sums = unsafe { product::<C, P, S>(tiles, x, call.blocks()) };
+            let sums = unsafe { product::<C, P, S>(tiles, x, rows, call.blocks()) };
             for (n, sums) in starts.into_iter().zip(sums) {
                 let mask = u16::MAX >> (16 - call.lanes(n));
                 for (r, sum) in (panel * P..call.rows).zip(sums) {
@@ -90,7 +98,7 @@ unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, firs
     rest
 }
 
-/// 16 outputs of each tile for each of a panel's rows.
+/// 16 outputs of each tile for the first `rows` of a panel's rows.
 ///
 /// # Safety
 /// `tiles` and `panel` are readable for `blocks` blocks.
@@ -99,8 +107,11 @@ unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, firs
 unsafe fn product<C: IntegerClass, const P: usize, const S: usize>(
     tiles: [*const u8; S],
     panel: *const u8,
+    rows: usize,
     blocks: usize,
 ) -> [[__m512; P]; S] {
+    // Of eight rows, only those below m are worth their time; of fewer, one is not worth a branch.
+    let rows = if P == 8 { rows } else { P };
     let mut sums = [[_mm512_setzero_ps(); P]; S];
     for b in 0..blocks {
         let x = Record::<P>(panel.wrapping_add(b * Record::<P>::BYTES));
@@ -111,7 +122,7 @@ unsafe fn product<C: IntegerClass, const P: usize, const S: usize>(
             if P >= PREFETCH_ROWS {
                 prefetch::<C>(tile, b);
             }
-            for (r, sum) in sums.iter_mut().enumerate() {
+            for (r, sum) in sums.iter_mut().enumerate().take(rows) {
                 // SAFETY: the panel holds this block's record.
                 *sum = unsafe { accumulate::<C, P>(&block, x, r, *sum) };
             }
@@ -127,17 +138,6 @@ fn prefetch<C: IntegerClass>(tile: *const u8, b: usize) {
     for line in (0..C::LAYOUT.block_bytes()).step_by(64) {
         _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(block + PREFETCH + line).cast());
     }
-}
-
-/// Stored codes of a block, `[half][quad of the half]`.
-type Quads = [[__m512i; 4]; 2];
-
-/// One block of a tile in registers. Index 1 of `scale` and `min` is for classes with a scale
-/// per 16 elements; `min` for classes that have one.
-struct Block {
-    codes: Quads,
-    scale: [__m512; 2],
-    min: [__m512; 2],
 }
 
 /// What a record says of one row, in all lanes.
@@ -245,232 +245,6 @@ unsafe fn dot(acc: __m512i, codes: &[__m512i; 4], x: *const u8) -> __m512i {
         acc = _mm512_dpbusd_epi32(acc, *codes, unsafe { broadcast_i32(x.wrapping_add(4 * q)) });
     }
     acc
-}
-
-/// # Safety
-/// `tile` holds block `b`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn unpack<C: IntegerClass>(tile: *const u8, b: usize) -> Block {
-    let (header, block) = C::LAYOUT.block_at(b);
-    let block = tile.wrapping_add(block);
-    // SAFETY: the block's codes.
-    let codes = unsafe { unpack_codes::<C>(block) };
-    let scales = block.wrapping_add(C::LAYOUT.code_bytes());
-    // SAFETY: the block's scales follow its codes, and its record's header precedes them.
-    let (scale, min) = unsafe { unpack_scales::<C>(scales, tile.wrapping_add(header)) };
-    Block { codes, scale, min }
-}
-
-/// # Safety
-/// `p` is the start of a block's codes.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn unpack_codes<C: IntegerClass>(p: *const u8) -> Quads {
-    // SAFETY: every block has at least four lines.
-    let lines = unsafe { load_lines(p) };
-    let high = p.wrapping_add(256);
-    match C::LAYOUT.codes {
-        // SAFETY: eight lines.
-        Codes::Bytes => [lines, unsafe { load_lines(high) }],
-        Codes::Nibbles => nibbles(lines),
-        // SAFETY: the line of high bits follows the nibbles.
-        Codes::NibblesAndBit => add_bits(nibbles(lines), unsafe { load(high) }),
-        Codes::NibblesAndPair => {
-            // SAFETY: the first of two lines of bit pairs.
-            let pairs = unsafe { load(high) };
-            // SAFETY: the second one.
-            add_pairs(nibbles(lines), [pairs, unsafe { load(high.wrapping_add(64)) }])
-        }
-    }
-}
-
-/// # Safety
-/// 256 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn load_lines(p: *const u8) -> [__m512i; 4] {
-    let mut lines = [_mm512_setzero_si512(); 4];
-    for (j, line) in lines.iter_mut().enumerate() {
-        // SAFETY: line j of 4.
-        *line = unsafe { load(p.wrapping_add(64 * j)) };
-    }
-    lines
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn nibbles(lines: [__m512i; 4]) -> Quads {
-    let mask = _mm512_set1_epi8(15);
-    let mut codes = [lines; 2];
-    for j in 0..4 {
-        codes[0][j] = _mm512_and_si512(lines[j], mask);
-        codes[1][j] = _mm512_and_si512(_mm512_srli_epi16::<4>(lines[j]), mask);
-    }
-    codes
-}
-
-/// Adds bit q of each byte of `line` to quad q as bit 4.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn add_bits(codes: Quads, line: __m512i) -> Quads {
-    let moved = [
-        [
-            _mm512_slli_epi16::<4>(line),
-            _mm512_slli_epi16::<3>(line),
-            _mm512_slli_epi16::<2>(line),
-            _mm512_slli_epi16::<1>(line),
-        ],
-        [
-            line,
-            _mm512_srli_epi16::<1>(line),
-            _mm512_srli_epi16::<2>(line),
-            _mm512_srli_epi16::<3>(line),
-        ],
-    ];
-    merge(codes, moved, _mm512_set1_epi8(0x10))
-}
-
-/// Adds pair c of each byte of line h to quad 4h + c as bits 4 and 5.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn add_pairs(codes: Quads, lines: [__m512i; 2]) -> Quads {
-    let mut moved = codes;
-    for (moved, line) in moved.iter_mut().zip(lines) {
-        *moved = [
-            _mm512_slli_epi16::<4>(line),
-            _mm512_slli_epi16::<2>(line),
-            line,
-            _mm512_srli_epi16::<2>(line),
-        ];
-    }
-    merge(codes, moved, _mm512_set1_epi8(0x30))
-}
-
-/// Puts the bits of `mask` from `moved` into `codes`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn merge(codes: Quads, moved: Quads, mask: __m512i) -> Quads {
-    let mut codes = codes;
-    for (codes, moved) in codes.as_flattened_mut().iter_mut().zip(moved.as_flattened()) {
-        *codes = _mm512_or_si512(*codes, _mm512_and_si512(*moved, mask));
-    }
-    codes
-}
-
-/// Scales and minima of a block, as [`Block`] holds them.
-///
-/// # Safety
-/// `scales` are a block's and `header` its record's.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn unpack_scales<C: IntegerClass>(
-    scales: *const u8,
-    header: *const u8,
-) -> ([__m512; 2], [__m512; 2]) {
-    let zero = _mm512_setzero_ps();
-    match C::LAYOUT.scales {
-        // SAFETY: d.
-        ScaleForm::Block => ([unsafe { load_f16(scales) }, zero], [zero; 2]),
-        ScaleForm::BlockMin => {
-            // SAFETY: d.
-            let d = unsafe { load_f16(scales) };
-            // SAFETY: m.
-            let m = unsafe { load_f16(scales.wrapping_add(32)) };
-            ([d, zero], [m, zero])
-        }
-        ScaleForm::SuperMin => {
-            // SAFETY: sub.
-            let sub = unsafe { load_i8(scales) };
-            // SAFETY: sub_min.
-            let sub_min = unsafe { load_u8(scales.wrapping_add(16)) };
-            // SAFETY: d.
-            let d = unsafe { load_f16(header) };
-            // SAFETY: dmin.
-            let dmin = unsafe { load_f16(header.wrapping_add(32)) };
-            ([_mm512_mul_ps(d, sub), zero], [_mm512_mul_ps(negate(dmin), sub_min), zero])
-        }
-        ScaleForm::Super => {
-            // SAFETY: d.
-            let d = unsafe { load_f16(header) };
-            // SAFETY: sub of the first 16 elements.
-            let low = unsafe { load_i8(scales) };
-            // SAFETY: sub of the others.
-            let high = unsafe { load_i8(scales.wrapping_add(16)) };
-            ([_mm512_mul_ps(d, low), _mm512_mul_ps(d, high)], [zero; 2])
-        }
-        // SAFETY: scale.
-        ScaleForm::Group => (unsafe { load_f32_pair(scales) }, [zero; 2]),
-        ScaleForm::GroupMin => {
-            // SAFETY: scale, then min.
-            (unsafe { load_f32_pair(scales) }, unsafe { load_f32_pair(scales.wrapping_add(128)) })
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn negate(x: __m512) -> __m512 {
-    let sign = _mm512_set1_epi32(i32::MIN);
-    _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(x), sign))
-}
-
-/// # Safety
-/// 64 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn load(p: *const u8) -> __m512i {
-    // SAFETY: the caller's promise.
-    unsafe { _mm512_loadu_si512(p.cast()) }
-}
-
-/// Two vectors of 16 floats.
-///
-/// # Safety
-/// 128 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn load_f32_pair(p: *const u8) -> [__m512; 2] {
-    // SAFETY: the caller's promise.
-    let low = unsafe { load(p) };
-    // SAFETY: the caller's promise.
-    let high = unsafe { load(p.wrapping_add(64)) };
-    [_mm512_castsi512_ps(low), _mm512_castsi512_ps(high)]
-}
-
-/// 16 f16 as f32.
-///
-/// # Safety
-/// 32 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn load_f16(p: *const u8) -> __m512 {
-    // SAFETY: the caller's promise.
-    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(p.cast()) })
-}
-
-/// 16 i8 as f32.
-///
-/// # Safety
-/// 16 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn load_i8(p: *const u8) -> __m512 {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { _mm_loadu_si128(p.cast()) };
-    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
-}
-
-/// 16 u8 as f32.
-///
-/// # Safety
-/// 16 bytes at `p` are readable.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn load_u8(p: *const u8) -> __m512 {
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { _mm_loadu_si128(p.cast()) };
-    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
 }
 
 /// # Safety

@@ -75,6 +75,13 @@ pub fn describe(command: &Command) -> String {
     words.map(quote).collect::<Vec<_>>().join(" ")
 }
 
+/// Like [`describe`], with files named without their folders, for reports that travel.
+pub fn describe_short(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let short = |word| quote(Path::new(word).file_name().unwrap_or(word));
+    words.map(short).collect::<Vec<_>>().join(" ")
+}
+
 fn quote(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "-_=./,:+@%".contains(c);
@@ -92,7 +99,8 @@ mod tests {
     #[test]
     fn describes_a_command_line_that_a_shell_reads_back() {
         let mut command = Command::new("onebit-rt");
-        command.args(["run", "a.plan", "-p", "what's new?", ""]);
-        assert_eq!(describe(&command), r"onebit-rt run a.plan -p 'what'\''s new?' ''");
+        command.args(["run", "b/a.plan", "-p", "what's new?", ""]);
+        assert_eq!(describe(&command), r"onebit-rt run b/a.plan -p 'what'\''s new?' ''");
+        assert_eq!(describe_short(&command), r"onebit-rt run a.plan -p 'what'\''s new?' ''");
     }
 }

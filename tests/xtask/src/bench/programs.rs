@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::sample::{self, Watch};
 use super::{PROMPT, Subject};
-use crate::process::{capture, describe};
+use crate::process::{capture, describe_short};
 
 /// Prompt tokens of the prefill figure.
 const PROMPT_TOKENS: &str = "512";
@@ -71,7 +71,7 @@ impl Ours {
 
     /// The command lines, for the report.
     pub fn lines(&self) -> Vec<String> {
-        vec![describe(&self.bench()), describe(&self.one_token())]
+        vec![describe_short(&self.bench()), describe_short(&self.one_token())]
     }
 
     pub fn speeds(&self, watch: &Watch) -> Result<Speeds> {
@@ -138,7 +138,7 @@ impl Peer {
     /// The command lines, for the report.
     pub fn lines(&self) -> Vec<String> {
         let speed = self.bench(PROMPT_TOKENS, GENERATED_TOKENS);
-        [speed, self.batched(), self.one_token()].iter().map(describe).collect()
+        [speed, self.batched(), self.one_token()].iter().map(describe_short).collect()
     }
 
     pub fn speeds(&self, watch: &Watch) -> Result<Speeds> {

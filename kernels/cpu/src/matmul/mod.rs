@@ -29,6 +29,10 @@ use onebit_plan::abi::{BLOCK, RECORD_ROW_BYTES, TILE_ROWS, panel_rows};
 
 use crate::layout::{Class, tile_bytes};
 
+/// Addresses that differ by a multiple of this share the sets of a first-level cache: streams so
+/// far apart would push each other's prefetched lines out.
+const ALIASING: usize = 4096;
+
 /// Arguments of a [`MatmulFn`](onebit_plan::abi::MatmulFn) with its addresses worked out.
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
@@ -88,7 +92,11 @@ impl Call {
         &self,
         first: usize,
     ) -> (impl Iterator<Item = [usize; S]> + use<S>, usize) {
-        let run = self.end.saturating_sub(first).div_ceil(TILE_ROWS) / S * TILE_ROWS;
+        let mut tiles = self.end.saturating_sub(first).div_ceil(TILE_ROWS) / S;
+        if S > 1 && tiles > 1 && (tiles * self.tile_bytes).is_multiple_of(ALIASING) {
+            tiles -= 1;
+        }
+        let run = tiles * TILE_ROWS;
         let tiles = move |n: usize| {
             let mut tiles = [n; S];
             for (s, tile) in tiles.iter_mut().enumerate() {

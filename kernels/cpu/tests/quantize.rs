@@ -1,7 +1,7 @@
 //! The reference quantiser writes what `Activation::Q8` says.
 
 use onebit_cpu::quantize_rows;
-use onebit_plan::abi::{panel_rows, q8_bytes};
+use onebit_plan::abi::{panel_bytes, panel_rows, q8_bytes, refinement_bytes};
 use proptest::prelude::*;
 
 /// Fields of one row's block record.
@@ -16,7 +16,7 @@ struct Fields {
 fn fields(buffer: &[u8], m: usize, k: usize, row: usize, block: usize) -> Fields {
     let panel = panel_rows(m);
     let record = 48 * panel;
-    let start = row / panel * (k / 32 * record) + block * record;
+    let start = row / panel * panel_bytes(panel, k) + block * record;
     let (record, row) = (&buffer[start..start + record], row % panel);
     let word = |field: usize| {
         let at = panel * (32 + 4 * field) + 4 * row;
@@ -64,6 +64,28 @@ proptest! {
         let value = |i: usize| seed[i % 32] * scale * (1 + i / 32 % 5) as f32;
         let x: Vec<f32> = (0..m * k).map(value).collect();
         check(&x, m, k);
+    }
+}
+
+/// One element far above the others: its block gets a second record, the others do not.
+#[test]
+fn a_block_with_an_outlier_is_refined() {
+    let k = 128;
+    let mut x: Vec<f32> = (0..k).map(|i| (i as f32 * 0.7).sin()).collect();
+    x[70] = 300.0;
+    let mut buffer = vec![0x55; q8_bytes(1, k)];
+    quantize_rows(&x, 1, k, &mut buffer);
+    let refinements = &buffer[k / 32 * 48..];
+    assert_eq!(refinements.len(), refinement_bytes(k));
+    assert_eq!(refinements[..4], 1u32.to_le_bytes());
+    let entry = &refinements[64..];
+    assert_eq!(entry[48..52], 2u32.to_le_bytes());
+    let coarse = fields(&buffer, 1, k, 0, 2);
+    let rest = fields(entry, 1, 32, 0, 0);
+    for (i, x) in x[64..96].iter().enumerate() {
+        let value = |f: &Fields| f.d * f32::from(f.q[i]);
+        assert!((value(&coarse) - x).abs() <= coarse.d * 0.5001);
+        assert!((value(&coarse) + value(&rest) - x).abs() <= coarse.d / 127.0, "{i}");
     }
 }
 

@@ -78,12 +78,20 @@ impl StorageClass {
 /// Form of the activations a kernel reads.
 ///
 /// * `F32`: row-major `f32[m][k]`.
-/// * `Q8`: int8 with one scale per 32 elements, in panels of [`panel_rows`]`(m)` = P rows.
-///   For each panel, for each block b of 32 elements, one record of `48 * P` bytes:
-///   `q: i8[P][32]`, `d: f32[P]`, `s: f32[P]`, `n32: i32[P]`, `n16: i32[P]`, where
-///   `d = max|x| / 127`, `q = round_ties_even(x * (127 / max|x|))` (all 0 when max|x| is 0),
-///   `n32 = -sum(q)` over the block, `n16 = -sum(q)` over its first 16 elements and
-///   `s = d * sum(q)`. Rows of the last panel beyond m may hold anything.
+/// * `Q8`: int8 with one scale per 32 elements, in panels of [`panel_rows`]`(m)` = P rows. A
+///   panel is its block records, then its refinements.
+///
+///   Block record b, `48 * P` bytes: `q: i8[P][32]`, `d: f32[P]`, `s: f32[P]`, `n32: i32[P]`,
+///   `n16: i32[P]`, where `d = max|x| / 127`, `q = round_ties_even(x * (127 / max|x|))` (all 0
+///   when max|x| is 0), `n32 = -sum(q)` over the block, `n16 = -sum(q)` over its first 16
+///   elements and `s = d * sum(q)`. Rows of the last panel beyond m may hold anything.
+///
+///   Refinements of a row, [`refinement_bytes`]: a count in the first u32 of 64 bytes, then so
+///   many entries of 64 bytes, blocks ascending: a record for P = 1 of what is left of the block,
+///   `x - q * d` (one rounding), then the block's index as u32. A block is refined when
+///   `d * d > `[`refinement_limit`]: one large element makes the other 31 coarse, and a few such
+///   blocks carry most of a row's rounding error. Rows that are quantised column by column are
+///   not refined: their count is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Activation {
     F32,
@@ -103,10 +111,35 @@ pub const fn panel_rows(m: usize) -> usize {
     }
 }
 
+/// Bytes of one entry, and of the count before the entries, in a row's refinements.
+pub const REFINEMENT_BYTES: usize = 64;
+/// Where a refinement's block index stands.
+pub const REFINEMENT_BLOCK_AT: usize = RECORD_ROW_BYTES;
+/// A block is refined when its largest element's square is above so many times the row's mean.
+const REFINEMENT_FACTOR: f64 = 64.0;
+
+/// Bytes of the refinements of one row of `k` elements.
+pub const fn refinement_bytes(k: usize) -> usize {
+    REFINEMENT_BYTES * (1 + k / BLOCK)
+}
+
+/// What a row's sum of squares is multiplied by to give the limit of `d * d`.
+///
+/// The sum runs over eight accumulators, element i in number `i % 8`, each by fma; then number
+/// l + 4 is added to number l, and the result is `(0 + 2) + (1 + 3)`.
+pub fn refinement_limit(k: usize) -> f32 {
+    (REFINEMENT_FACTOR / (127.0 * 127.0 * k as f64)) as f32
+}
+
+/// Bytes of one panel of `panel` rows of `k` elements.
+pub const fn panel_bytes(panel: usize, k: usize) -> usize {
+    panel * (k / BLOCK * RECORD_ROW_BYTES + refinement_bytes(k))
+}
+
 /// Bytes of a [`Activation::Q8`] buffer for `m` rows of `k` elements (k a multiple of 32).
 pub const fn q8_bytes(m: usize, k: usize) -> usize {
     let panel = panel_rows(m);
-    m.div_ceil(panel) * panel * (k / BLOCK) * RECORD_ROW_BYTES
+    m.div_ceil(panel) * panel_bytes(panel, k)
 }
 
 /// Which microkernel a slot of the kernel table holds. The number is [`KernelId::slot`].

@@ -12,6 +12,7 @@
 //!                                         u   = fma(-min[1], f32(n32 - n16), u)
 //!                                         acc = fma(u, d, acc)
 //! ```
+//! and after all blocks the same for each of the row's refinements, in their order.
 //! The lines with `min` only for classes with a minimum. `code` is the value (without bias); `q`,
 //! `d`, `s`, `n32` and `n16` are the activation's. K classes: `w = f32(d) * f32(sub)` and
 //! `min = -(f32(dmin) * f32(sub_min))`, both exact.
@@ -25,7 +26,10 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod portable;
 
-use onebit_plan::abi::{BLOCK, RECORD_ROW_BYTES, TILE_ROWS, panel_rows};
+use onebit_plan::abi::{
+    BLOCK, RECORD_ROW_BYTES, REFINEMENT_BLOCK_AT, REFINEMENT_BYTES, TILE_ROWS, panel_bytes,
+    panel_rows, refinement_bytes,
+};
 
 use crate::layout::{Class, tile_bytes};
 
@@ -119,7 +123,29 @@ impl Call {
 
     /// Panel `index` of `P` activation rows.
     fn panel<const P: usize>(&self, index: usize) -> *const u8 {
-        self.activations.wrapping_add(index * self.blocks() * P * RECORD_ROW_BYTES)
+        self.activations.wrapping_add(index * panel_bytes(P, self.k))
+    }
+
+    /// Refinements of row `r` of the panel at `panel`, in order: the block and its record.
+    ///
+    /// # Safety
+    /// The panel is whole.
+    #[inline]
+    unsafe fn refinements<const P: usize>(
+        &self,
+        panel: *const u8,
+        r: usize,
+    ) -> impl Iterator<Item = (usize, Record<1>)> + use<P> {
+        let records = self.blocks() * P * RECORD_ROW_BYTES;
+        let start = panel.wrapping_add(records + r * refinement_bytes(self.k));
+        // SAFETY: the count stands first.
+        let count = unsafe { start.cast::<u32>().read_unaligned() };
+        (1..=count as usize).map(move |index| {
+            let entry = start.wrapping_add(index * REFINEMENT_BYTES);
+            let block = entry.wrapping_add(REFINEMENT_BLOCK_AT).cast::<u32>();
+            // SAFETY: the entry is one of `count`.
+            (unsafe { block.read_unaligned() } as usize, Record(entry))
+        })
     }
 
     /// Where output `n` of row `r` goes.

@@ -55,7 +55,13 @@ unsafe fn run<C: IntegerClass, const P: usize>(call: &Call) {
                     accumulate::<C>(&block, &unsafe { row_block(x, r) }, acc);
                 }
             }
-            for (r, acc) in acc.iter().enumerate().take(rows) {
+            for (r, acc) in acc.iter_mut().enumerate().take(rows) {
+                // SAFETY: the panel is whole.
+                for (b, x) in unsafe { call.refinements::<P>(call.panel::<P>(panel), r) } {
+                    let block = tile_block::<C>(tile, b);
+                    // SAFETY: x is a whole record.
+                    accumulate::<C>(&block, &unsafe { row_block(x, 0) }, acc);
+                }
                 // SAFETY: row panel * P + r is below m.
                 unsafe { store(call, panel * P + r, n, acc) };
             }

@@ -2,7 +2,7 @@
 //! the product in f64.
 
 use onebit_cpu::{Isa, Kernels, supports};
-use onebit_plan::abi::{Activation, BLOCK, StorageClass};
+use onebit_plan::abi::{Activation, BLOCK, StorageClass, refinement_limit};
 
 use crate::support::{Kind, Matrix, Random, activations, matmul};
 
@@ -34,14 +34,35 @@ fn seen(class: StorageClass, x: &[f32]) -> Vec<f64> {
     if class.activation() == Activation::F32 {
         return x.iter().map(|x| f64::from(*x)).collect();
     }
+    let limit = sum_of_squares(x) * refinement_limit(x.len());
     let mut seen = Vec::new();
     for block in x.chunks(BLOCK) {
-        let largest = block.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        let d = f64::from(largest / 127.0);
-        seen.extend(block.iter().map(|x| d * f64::from((x * inverse).round_ties_even())));
+        let (d, codes) = codes(block);
+        // Blocks with an element far above the row are refined by what their codes leave.
+        let rest: Vec<f32> = block.iter().zip(&codes).map(|(x, q)| (-q).mul_add(d, *x)).collect();
+        let (e, fine) = if d * d > limit { self::codes(&rest) } else { (0.0, vec![0.0; BLOCK]) };
+        let value =
+            |(q, p): (&f32, &f32)| f64::from(d) * f64::from(*q) + f64::from(e) * f64::from(*p);
+        seen.extend(codes.iter().zip(&fine).map(value));
     }
     seen
+}
+
+/// Scale and codes of a block.
+fn codes(block: &[f32]) -> (f32, Vec<f32>) {
+    let largest = block.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    (largest / 127.0, block.iter().map(|x| (x * inverse).round_ties_even()).collect())
+}
+
+/// In the order that `refinement_limit` states.
+fn sum_of_squares(x: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 8];
+    for (i, x) in x.iter().enumerate() {
+        sums[i % 8] = x.mul_add(*x, sums[i % 8]);
+    }
+    let [a, b, c, d] = [0, 1, 2, 3].map(|l| sums[l] + sums[l + 4]);
+    (a + c) + (b + d)
 }
 
 fn assert_close(matrix: &Matrix, row: &[f32], out: &[f32], case: &str) {

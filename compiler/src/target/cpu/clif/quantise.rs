@@ -5,7 +5,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-use super::build::{cast, memory};
+use super::build::{cast, int, memory};
 use super::math::round_to_int;
 
 /// Addresses of one row's part of a record.
@@ -37,17 +37,37 @@ pub fn record_row(
     RecordRow { codes, d: field(b, 32), s: field(b, 36), n32: field(b, 40), n16: field(b, 44) }
 }
 
+/// The only row of the record at `record`.
+pub fn single_row(b: &mut FunctionBuilder<'_>, record: Value) -> RecordRow {
+    let zero = int(b, 0);
+    record_row(b, record, zero, zero)
+}
+
+/// What rounding leaves of the 32 floats `x`: `x - code * d`.
+pub fn rest(b: &mut FunctionBuilder<'_>, x: &[Value; 8]) -> [Value; 8] {
+    let (d, inverse) = scales(b, x);
+    let negated = b.ins().fneg(d);
+    let negated = b.ins().splat(types::F32X4, negated);
+    let codes = codes(b, x, inverse);
+    std::array::from_fn(|i| {
+        let code = b.ins().fcvt_from_sint(types::F32X4, codes[i]);
+        b.ins().fma(code, negated, x[i])
+    })
+}
+
+/// `x * inverse`, rounded, as `i32x4`.
+fn codes(b: &mut FunctionBuilder<'_>, x: &[Value; 8], inverse: Value) -> [Value; 8] {
+    let inverse = b.ins().splat(types::F32X4, inverse);
+    x.map(|x| {
+        let scaled = b.ins().fmul(x, inverse);
+        round_to_int(b, scaled)
+    })
+}
+
 /// Stores the 32 floats `x` as codes, scale and sums.
 pub fn store(b: &mut FunctionBuilder<'_>, x: &[Value; 8], out: &RecordRow) {
     let (d, inverse) = scales(b, x);
-    let inverse = b.ins().splat(types::F32X4, inverse);
-    let codes: Vec<Value> = x
-        .iter()
-        .map(|&x| {
-            let scaled = b.ins().fmul(x, inverse);
-            round_to_int(b, scaled)
-        })
-        .collect();
+    let codes = codes(b, x, inverse);
     for half in 0..2 {
         let q = &codes[half * 4..half * 4 + 4];
         let low = b.ins().snarrow(q[0], q[1]);

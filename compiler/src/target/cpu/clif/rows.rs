@@ -7,14 +7,18 @@
 
 use std::collections::HashMap;
 
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 use onebit_ir::RopeStyle;
-use onebit_plan::abi::{BLOCK, RECORD_ROW_BYTES};
+use onebit_plan::abi::{
+    BLOCK, RECORD_ROW_BYTES, REFINEMENT_BLOCK_AT, REFINEMENT_BYTES, panel_bytes, refinement_bytes,
+    refinement_limit,
+};
 
 use super::build::{Machine, for_range, indexed, int, memory, offset, splat};
 use super::math::{function, softcap, sum_lanes};
-use super::quantise;
+use super::quantise::{self, RecordRow};
 use crate::error::CompileError;
 use crate::target::cpu::step::{Arg, ArgId, Expr, ExprId, Rotate, RowProgram, Store};
 
@@ -110,7 +114,7 @@ impl Frame<'_> {
             Arg::Vector { head_stride } => indexed(b, pointer, head, head_stride * 4),
             Arg::Q8 { width } => {
                 let panel = b.ins().ushr(row, self.log2);
-                let panel_bytes = int(b, width / BLOCK * RECORD_ROW_BYTES);
+                let panel_bytes = int(b, panel_bytes(1, width));
                 let panel_bytes = b.ins().ishl(panel_bytes, self.log2);
                 let start = b.ins().imul(panel, panel_bytes);
                 b.ins().iadd(pointer, start)
@@ -165,8 +169,20 @@ impl MiniRow<'_> {
                 _ => None,
             })
             .collect();
+        let refined: Vec<(ExprId, ArgId)> = stores
+            .iter()
+            .filter_map(|store| match *store {
+                Store::Q8 { expr, arg } => Some((expr, arg)),
+                Store::F32 { .. } => None,
+            })
+            .collect();
+        // A thread that has some columns of a row cannot judge the row.
+        let judged = if program.column_range { &[][..] } else { &refined[..] };
+        // Values whose squares are summed: arguments of norms, then rows to be refined.
+        let squared: Vec<ExprId> =
+            norms.iter().map(|&(_, x, _)| x).chain(judged.iter().map(|&(e, _)| e)).collect();
         let zero = splat(b, 0.0);
-        let sums: Vec<[Variable; 2]> = norms
+        let sums: Vec<[Variable; 2]> = squared
             .iter()
             .map(|_| {
                 [0, 1].map(|_| {
@@ -184,7 +200,7 @@ impl MiniRow<'_> {
         };
         for_range(b, range, chunk as i64, |b, column| {
             let mut values = Chunk { row: self, column, memo: HashMap::new() };
-            for (&(_, x, _), sums) in norms.iter().zip(&sums) {
+            for (&x, sums) in squared.iter().zip(&sums) {
                 for vector in 0..chunk / LANES {
                     let x = values.value(b, x, vector);
                     let sum = b.use_var(sums[vector % 2]);
@@ -200,12 +216,84 @@ impl MiniRow<'_> {
             let scale = self.norm_scale(b, sums, eps);
             self.norms.insert(id, scale);
         }
+        for (&(expr, arg), sums) in judged.iter().zip(&sums[norms.len()..]) {
+            let sum = total(b, sums);
+            self.refine(b, expr, arg, sum);
+        }
+        if program.column_range {
+            refined.iter().for_each(|&(_, arg)| self.refine_nothing(b, arg));
+        }
+    }
+
+    /// Address of the refinements of this row.
+    fn refinements(&self, b: &mut FunctionBuilder<'_>, arg: ArgId) -> Value {
+        let width = self.program().width;
+        let records = int(b, width / BLOCK * RECORD_ROW_BYTES);
+        let records = b.ins().ishl(records, self.frame.log2);
+        let start = b.ins().iadd(self.bases[arg], records);
+        indexed(b, start, self.panel_row, refinement_bytes(width))
+    }
+
+    /// Adds a second record for each block that is coarse beside the row, whose squares sum up
+    /// to `sum`.
+    fn refine(&self, b: &mut FunctionBuilder<'_>, expr: ExprId, arg: ArgId, sum: Value) {
+        let width = self.program().width;
+        let factor = b.ins().f32const(refinement_limit(width));
+        let limit = b.ins().fmul(sum, factor);
+        let header = self.refinements(b, arg);
+        let entry = b.declare_var(types::I64);
+        let first = offset(b, header, REFINEMENT_BYTES);
+        b.def_var(entry, first);
+        let range = (int(b, 0), int(b, width));
+        for_range(b, range, BLOCK as i64, |b, column| {
+            let mut values = Chunk { row: self, column, memo: HashMap::new() };
+            let d = values.record(b, arg).d;
+            let d = b.ins().load(types::F32, memory(), d, 0);
+            let square = b.ins().fmul(d, d);
+            let coarse = b.ins().fcmp(FloatCC::GreaterThan, square, limit);
+            let (inner, next) = (b.create_block(), b.create_block());
+            b.ins().brif(coarse, inner, &[], next, &[]);
+            b.switch_to_block(inner);
+            let x = values.block(b, expr);
+            let rest = quantise::rest(b, &x);
+            let record = b.use_var(entry);
+            let out = quantise::single_row(b, record);
+            quantise::store(b, &rest, &out);
+            let block = b.ins().ushr_imm_s(column, 5);
+            let block = b.ins().ireduce(types::I32, block);
+            let at = i32::try_from(REFINEMENT_BLOCK_AT).unwrap_or(0);
+            b.ins().store(memory(), block, record, at);
+            let following = offset(b, record, REFINEMENT_BYTES);
+            b.def_var(entry, following);
+            b.ins().jump(next, &[]);
+            b.switch_to_block(next);
+        });
+        let end = b.use_var(entry);
+        let bytes = b.ins().isub(end, first);
+        let shift = i64::from(REFINEMENT_BYTES.trailing_zeros());
+        let count = b.ins().ushr_imm_s(bytes, shift);
+        let count = b.ins().ireduce(types::I32, count);
+        b.ins().store(memory(), count, header, 0);
+    }
+
+    /// Sets the row's count of refinements to 0, on the thread that has its first columns.
+    fn refine_nothing(&self, b: &mut FunctionBuilder<'_>, arg: ArgId) {
+        let Frame { c0, c1, .. } = *self.frame;
+        let starts = b.ins().icmp_imm_s(IntCC::Equal, c0, 0);
+        let some = b.ins().icmp_imm_s(IntCC::NotEqual, c1, 0);
+        let mine = b.ins().band(starts, some);
+        let (inner, next) = (b.create_block(), b.create_block());
+        b.ins().brif(mine, inner, &[], next, &[]);
+        b.switch_to_block(inner);
+        let header = self.refinements(b, arg);
+        let zero = b.ins().iconst(types::I32, 0);
+        b.ins().store(memory(), zero, header, 0);
+        b.ins().jump(next, &[]);
+        b.switch_to_block(next);
     }
 
     fn norm_scale(&self, b: &mut FunctionBuilder<'_>, sums: &[Variable; 2], eps: f32) -> Value {
-        let [even, odd] = sums.map(|sum| b.use_var(sum));
-        let sum = b.ins().fadd(even, odd);
-        let sum = sum_lanes(b, sum);
+        let sum = total(b, sums);
         let width = b.ins().f32const(self.program().width as f32);
         let mean = b.ins().fdiv(sum, width);
         let eps = b.ins().f32const(eps);
@@ -323,26 +411,39 @@ impl Chunk<'_> {
                 }
             }
             Store::Q8 { expr, arg } => {
-                let mut x = [self.column; 8];
-                for (vector, x) in x.iter_mut().enumerate() {
-                    *x = self.value(b, expr, vector);
-                }
-                // Chunks are blocks of 32 here, so column / 32 counts records.
-                let block = b.ins().ushr_imm_s(self.column, 5);
-                let record_bytes = int(b, RECORD_ROW_BYTES);
-                let log2 = self.row.frame.log2;
-                let record_bytes = b.ins().ishl(record_bytes, log2);
-                let at = b.ins().imul(block, record_bytes);
-                let record = b.ins().iadd(self.row.bases[arg], at);
-                let out = quantise::record_row(b, record, self.row.panel_row, log2);
+                let x = self.block(b, expr);
+                let out = self.record(b, arg);
                 quantise::store(b, &x, &out);
             }
         }
     }
 
+    /// The 32 elements of a chunk that is a block.
+    fn block(&mut self, b: &mut FunctionBuilder<'_>, expr: ExprId) -> [Value; 8] {
+        std::array::from_fn(|vector| self.value(b, expr, vector))
+    }
+
+    /// This row's part of the chunk's block record.
+    fn record(&self, b: &mut FunctionBuilder<'_>, arg: ArgId) -> RecordRow {
+        let block = b.ins().ushr_imm_s(self.column, 5);
+        let record_bytes = int(b, RECORD_ROW_BYTES);
+        let log2 = self.row.frame.log2;
+        let record_bytes = b.ins().ishl(record_bytes, log2);
+        let at = b.ins().imul(block, record_bytes);
+        let record = b.ins().iadd(self.row.bases[arg], at);
+        quantise::record_row(b, record, self.row.panel_row, log2)
+    }
+
     fn address(&self, b: &mut FunctionBuilder<'_>, arg: ArgId) -> Value {
         indexed(b, self.row.bases[arg], self.column, 4)
     }
+}
+
+/// The sum of two vector accumulators.
+fn total(b: &mut FunctionBuilder<'_>, sums: &[Variable; 2]) -> Value {
+    let [even, odd] = sums.map(|sum| b.use_var(sum));
+    let sum = b.ins().fadd(even, odd);
+    sum_lanes(b, sum)
 }
 
 fn load(b: &mut FunctionBuilder<'_>, address: Value, at: i32) -> Value {

@@ -46,12 +46,14 @@ pub(crate) unsafe extern "C" fn integer<C: IntegerClass>(
 unsafe fn run<C: IntegerClass, const P: usize>(call: &Call) {
     for n in call.tiles() {
         for panel in 0..call.rows.div_ceil(P) {
+            let (tile, x) = (call.tile(n), call.panel::<P>(panel));
             // SAFETY: the tile and the panel are whole and readable.
-            let acc =
-                unsafe { product::<C, P>(call.tile(n), call.panel::<P>(panel), call.blocks()) };
-            for (r, acc) in (panel * P..call.rows).zip(acc) {
-                // SAFETY: row r is below m.
-                unsafe { store(call, r, n, acc) };
+            let acc = unsafe { product::<C, P>(tile, x, call.blocks()) };
+            for (r, acc) in acc.into_iter().enumerate().take(call.rows - panel * P) {
+                // SAFETY: as above; r is a row of the panel.
+                let acc = unsafe { refine::<C, P>(call, tile, x, r, acc) };
+                // SAFETY: the row is below m.
+                unsafe { store(call, panel * P + r, n, acc) };
             }
         }
     }
@@ -78,6 +80,32 @@ unsafe fn product<C: IntegerClass, const P: usize>(
                 // SAFETY: the panel holds this block's record.
                 acc[half] = unsafe { accumulate::<C, P>(&block, x, r, acc[half]) };
             }
+        }
+    }
+    acc
+}
+
+/// Adds the refinements of row `r` of a panel to its 16 outputs of a tile.
+///
+/// # Safety
+/// The tile and the panel are whole.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn refine<C: IntegerClass, const P: usize>(
+    call: &Call,
+    tile: *const u8,
+    panel: *const u8,
+    r: usize,
+    acc: [__m256; 2],
+) -> [__m256; 2] {
+    let mut acc = acc;
+    // SAFETY: the caller's promise.
+    for (b, x) in unsafe { call.refinements::<P>(panel, r) } {
+        for (half, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: the tile holds block b.
+            let block = unsafe { unpack::<C>(tile, b, half) };
+            // SAFETY: x is a whole record.
+            *acc = unsafe { accumulate::<C, 1>(&block, x, 0, *acc) };
         }
     }
     acc

@@ -86,11 +86,13 @@ unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, firs
             let rows = P.min(call.rows - panel * P);
             // SAFETY: the tiles and the panel are whole and readable.
             let sums = unsafe { product::<C, P, S>(tiles, x, rows, call.blocks()) };
-            for (n, sums) in starts.into_iter().zip(sums) {
+            for ((n, tile), sums) in starts.into_iter().zip(tiles).zip(sums) {
                 let mask = u16::MAX >> (16 - call.lanes(n));
-                for (r, sum) in (panel * P..call.rows).zip(sums) {
-                    // SAFETY: masked to the lanes in range; row r is below m.
-                    unsafe { _mm512_mask_storeu_ps(call.output(r, n), mask, sum) };
+                for (r, sum) in sums.into_iter().enumerate().take(rows) {
+                    // SAFETY: the tile and the panel are whole; r is a row of the panel.
+                    let sum = unsafe { refine::<C, P>(call, tile, x, r, sum) };
+                    // SAFETY: masked to the lanes in range; the row is below m.
+                    unsafe { _mm512_mask_storeu_ps(call.output(panel * P + r, n), mask, sum) };
                 }
             }
         }
@@ -129,6 +131,30 @@ unsafe fn product<C: IntegerClass, const P: usize, const S: usize>(
         }
     }
     sums
+}
+
+/// Adds the refinements of row `r` of a panel to its 16 outputs of a tile.
+///
+/// # Safety
+/// The tile and the panel are whole.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn refine<C: IntegerClass, const P: usize>(
+    call: &Call,
+    tile: *const u8,
+    panel: *const u8,
+    r: usize,
+    sum: __m512,
+) -> __m512 {
+    let mut sum = sum;
+    // SAFETY: the caller's promise.
+    for (b, x) in unsafe { call.refinements::<P>(panel, r) } {
+        // SAFETY: the tile holds block b.
+        let block = unsafe { unpack::<C>(tile, b) };
+        // SAFETY: x is a whole record.
+        sum = unsafe { accumulate::<C, 1>(&block, x, 0, sum) };
+    }
+    sum
 }
 
 #[inline]

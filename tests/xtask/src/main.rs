@@ -28,7 +28,7 @@ enum Command {
     /// Builds both programs, gets the sample model, compiles it and answers a prompt
     Demo {
         /// What to ask the model
-        #[arg(long, default_value = "What is the capital of France?")]
+        #[arg(long, default_value = "Explain in two sentences what a compiler does.")]
         prompt: String,
     },
     /// Gets the sample model into target/models/

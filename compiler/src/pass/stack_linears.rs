@@ -50,5 +50,5 @@ fn stackable(graph: &Graph, value: ValueId) -> Option<(ValueId, ValueId)> {
     let rows = graph.row_width(value)?;
     let gated = graph.users(value).iter().any(|&user| matches!(graph.op(user), Op::Gated(_)));
     let output = graph.outputs().contains(&value);
-    (rows % TILE_ROWS == 0 && !gated && !output).then_some((x, weight))
+    (rows.is_multiple_of(TILE_ROWS) && !gated && !output).then_some((x, weight))
 }

@@ -40,6 +40,8 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "verify", run: stage::verify::run, tolerance: 0.0 },
     Stage { name: "roundtrip", run: stage::roundtrip::run, tolerance: 0.0 },
     // Sums of a few f32 products whose order is the driver's; exp and tanh of the platform.
+    Stage { name: "pass", run: stage::pass::run, tolerance: 0.0 },
+    Stage { name: "schedule", run: stage::schedule::run, tolerance: 0.0 },
     Stage { name: "run", run: stage::run::run, tolerance: 1e-5 },
 ];
 

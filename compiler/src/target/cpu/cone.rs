@@ -183,7 +183,9 @@ impl Selector<'_, '_, '_> {
         let inputs = self.graph.inputs(value);
         let op = self.graph.op(value);
         if let Op::SplitHeads { .. } | Op::SelectOutputs = op {
-            return self.through(cone, inputs[0], op);
+            let id = self.through(cone, inputs[0], op)?;
+            cone.exprs.insert(value, id);
+            return Ok(id);
         }
         let first = self.expr(cone, inputs[0])?;
         let expr = match *op {

@@ -132,7 +132,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         });
         let width = self.graph.row_width(value).unwrap_or(1);
         let output = self.graph.outputs().contains(&value);
-        same_input && int8_users && width % 32 == 0 && !output
+        same_input && int8_users && width.is_multiple_of(32) && !output
     }
 
     /// What the product `value` reads.

@@ -32,7 +32,7 @@ pub fn row_function(
     name: &str,
     program: &RowProgram,
 ) -> Result<Vec<u8>, CompileError> {
-    if program.width % LANES != 0 {
+    if !program.width.is_multiple_of(LANES) {
         return Err(CompileError::RowWidth { width: program.width });
     }
     let mut signature = Signature::new(machine.call_conv());

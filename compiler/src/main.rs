@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use onebit_models::Model;
-use onebit_models::gguf::GgufFile;
-use onebit_plan::PlanFile;
+use onebit_models::gguf::{GgufError, GgufFile};
+use onebit_models::{Model, ModelError};
+use onebit_plan::{PlanError, PlanFile};
 use onebit_tokenizer::{EncodeOptions, Tokenizer};
 use onebitc::{CompileError, Options, Stage};
 
@@ -109,8 +109,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
-        Err(Failure::Error(message)) => {
+        Err(Failure::Error { message, help }) => {
             eprintln!("error: {message}");
+            if let Some(help) = help {
+                eprintln!("help: {help}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -120,20 +123,47 @@ fn main() -> ExitCode {
 enum Failure {
     /// The reader of our output has gone; nothing is wrong.
     ClosedPipe,
-    Error(String),
+    Error {
+        message: String,
+        help: Option<String>,
+    },
 }
 
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Error(error.to_string())
+impl Failure {
+    fn new(message: impl ToString) -> Self {
+        Self::Error { message: message.to_string(), help: None }
     }
+}
+
+impl From<CompileError> for Failure {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Plan(error) => error.into(),
+            error => Self::new(error),
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        Self::Error { message: error.to_string(), help: Some(error.help()) }
+    }
+}
+
+/// Opens a model; what is wrong inside the file is said with the file's name.
+fn open_model(path: &Path) -> Result<Model, Failure> {
+    Model::open(path).map_err(|error| match error {
+        ModelError::Gguf(GgufError::Open { .. }) => Failure::new(error),
+        error => Failure::new(format!("{}: {error}", path.display())),
+    })
 }
 
 fn compile(args: &CompileArgs) -> Result<(), Failure> {
     if let Some(jobs) = args.jobs {
-        rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global()?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global();
+        pool.map_err(|error| Failure::new(format!("--jobs {jobs}: {error}")))?;
     }
-    let model = Model::open(&args.model)?;
+    let model = open_model(&args.model)?;
     let options = args.shape.options();
     if let Some(folder) = &args.emit {
         emit_stages(&model, &options, folder)?;
@@ -154,7 +184,7 @@ fn compile(args: &CompileArgs) -> Result<(), Failure> {
 
 fn emit_stages(model: &Model, options: &Options, folder: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
-        Failure::Error(format!("cannot write to {}: {error}", folder.display()))
+        Failure::new(format!("cannot write to {}: {error}", folder.display()))
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
     for (stage, file) in [
@@ -169,7 +199,7 @@ fn emit_stages(model: &Model, options: &Options, folder: &Path) -> Result<(), Fa
 }
 
 fn dump(args: &DumpArgs) -> Result<(), Failure> {
-    let model = Model::open(&args.model)?;
+    let model = open_model(&args.model)?;
     let stage = match args.stage {
         StageArg::Graph => Stage::Graph,
         StageArg::Fused => Stage::Fused,
@@ -183,17 +213,17 @@ fn inspect(path: &Path) -> Result<(), Failure> {
 }
 
 fn tokenize(args: &TokenizeArgs) -> Result<(), Failure> {
-    let file = GgufFile::open(&args.model)?;
-    let spec = onebit_models::tokenizer_spec(&file)?;
+    let file = GgufFile::open(&args.model).map_err(Failure::new)?;
+    let spec = onebit_models::tokenizer_spec(&file).map_err(Failure::new)?;
     let table = onebit_tokenizer::build(&spec).map_err(CompileError::from)?;
-    let tokenizer = Tokenizer::from_bytes(&table)?;
+    let tokenizer = Tokenizer::from_bytes(&table).map_err(Failure::new)?;
     let mut bytes = Vec::new();
     std::io::stdin()
         .read_to_end(&mut bytes)
-        .map_err(|error| Failure::Error(format!("cannot read standard input: {error}")))?;
+        .map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Failure::Error(format!("standard input is not UTF-8 at byte {at}; convert it first"))
+        Failure::new(format!("standard input is not UTF-8 at byte {at}; convert it first"))
     })?;
     let options = EncodeOptions { add_special: !args.no_bos, parse_special: !args.no_special };
     let ids: Vec<String> =
@@ -205,7 +235,7 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
-        _ => Failure::Error(format!("cannot write to standard output: {error}")),
+        _ => Failure::new(format!("cannot write to standard output: {error}")),
     })
 }
 

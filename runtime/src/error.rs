@@ -46,6 +46,9 @@ pub enum Error {
     /// Sampling where the last step gave no logits.
     #[error("slot {slot} has no logits: its last token was not in the last step")]
     NoLogits { slot: u32 },
+    /// The model's arithmetic left the range of floats.
+    #[error("slot {slot}: the logit of token {token} is not a number")]
+    NotFinite { slot: u32, token: u32 },
     /// A prompt without a token.
     #[error("prompt {index} is empty")]
     EmptyPrompt { index: usize },
@@ -74,6 +77,10 @@ impl Error {
             }
             Self::EmptyPrompt { .. } => "give some text with `-p` or on standard input".into(),
             Self::Sampling { .. } => "see `onebit-rt run --help`".into(),
+            Self::NotFinite { .. } => {
+                "check the plan with `onebit-rt perplexity`; compile the GGUF again if it is off"
+                    .into()
+            }
             Self::NoSlot { .. } => "release a slot first".into(),
             Self::Rows { .. }
             | Self::Token { .. }

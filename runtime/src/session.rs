@@ -213,14 +213,21 @@ impl Session {
     /// Draws the sequence's next token with its sampler. The token is not queued.
     ///
     /// # Errors
-    /// [`Error::NoLogits`] when the last step did not compute the sequence's logits.
+    /// [`Error::NoLogits`] when the last step did not compute the sequence's logits,
+    /// [`Error::NotFinite`] when it gave no number for the token drawn.
     pub fn sample(&mut self, id: SlotId) -> Result<u32, Error> {
         let width = self.limits.vocabulary as usize;
         let Some(index) = self.slot(id)?.logits else {
             return Err(Error::NoLogits { slot: id.0 });
         };
         let logits = &mut self.logits[index * width..][..width];
-        Ok(self.slots[id.0 as usize].sampler.sample(logits))
+        let token = self.slots[id.0 as usize].sampler.sample(logits);
+        // NaN never wins a comparison, so a token with a number is drawn where there is one.
+        if logits[token as usize].is_finite() {
+            Ok(token)
+        } else {
+            Err(Error::NotFinite { slot: id.0, token })
+        }
     }
 
     fn slot(&mut self, id: SlotId) -> Result<&mut Slot, Error> {

@@ -243,3 +243,30 @@ fn perplexity_scores_the_second_half_of_each_chunk() {
     assert!((score.sum - by_hand.sum).abs() < 1e-9);
     assert_eq!(score.count, by_hand.count);
 }
+
+/// A device whose arithmetic overflowed.
+struct Overflowed(Limits);
+
+impl Driver for Overflowed {
+    fn limits(&self) -> Limits {
+        self.0
+    }
+
+    fn step(&mut self, _: &[Row], logits: &mut [f32]) -> Result<(), Error> {
+        logits.fill(f32::NAN);
+        Ok(())
+    }
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_an_error() {
+    let mut session = Session::new(Box::new(Overflowed(LIMITS)));
+    for sampling in [Sampling::GREEDY, Sampling { temperature: 1.0, ..Sampling::GREEDY }] {
+        let slot = session.open(sampling).unwrap();
+        session.push(slot, &[1, 2], Outputs::Last).unwrap();
+        session.step().unwrap();
+        let error = session.sample(slot).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { .. }), "{error}");
+        session.close(slot).unwrap();
+    }
+}

@@ -1,7 +1,6 @@
 //! Weight layout: which storage class each matrix takes, where it lies, and packing it.
 //!
-//! Packing is lossless: a class holds a format's codes and scales exactly (`place` names the
-//! few float cases). Matrices are laid out in the order the schedule first reads them.
+//! Packing is lossless: a class holds a format's codes and scales exactly. Matrices are laid out in the order the schedule first reads them.
 
 use half::f16;
 use onebit_cpu::{Row, Scales};

@@ -73,7 +73,12 @@ pub fn store(b: &mut FunctionBuilder<'_>, x: &[Value; 8], out: &RecordRow) {
         let low = b.ins().snarrow(q[0], q[1]);
         let high = b.ins().snarrow(q[2], q[3]);
         let bytes = b.ins().snarrow(low, high);
-        b.ins().store(memory(), bytes, out.codes, i32::try_from(half * 16).unwrap_or(0));
+        b.ins().store(
+            memory(),
+            bytes,
+            out.codes,
+            i32::try_from(half * 16).expect("a record is small"),
+        );
     }
     let first = sum(b, &codes[..4]);
     let second = sum(b, &codes[4..]);

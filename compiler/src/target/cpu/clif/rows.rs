@@ -261,7 +261,7 @@ impl MiniRow<'_> {
             quantise::store(b, &rest, &out);
             let block = b.ins().ushr_imm_s(column, 5);
             let block = b.ins().ireduce(types::I32, block);
-            let at = i32::try_from(REFINEMENT_BLOCK_AT).unwrap_or(0);
+            let at = i32::try_from(REFINEMENT_BLOCK_AT).expect("an entry is small");
             b.ins().store(memory(), block, record, at);
             let following = offset(b, record, REFINEMENT_BYTES);
             b.def_var(entry, following);
@@ -359,7 +359,7 @@ impl Chunk<'_> {
         let value = match self.row.program().exprs[expr] {
             Expr::Load(arg) | Expr::Vector(arg) => {
                 let address = self.address(b, arg);
-                load(b, address, i32::try_from(vector * LANES * 4).unwrap_or(0))
+                load(b, address, i32::try_from(vector * LANES * 4).expect("a chunk is small"))
             }
             Expr::Add(x, y) => {
                 let (x, y) = (self.value(b, x, vector), self.value(b, y, vector));
@@ -406,7 +406,7 @@ impl Chunk<'_> {
                 let address = self.address(b, arg);
                 for vector in 0..chunk / LANES {
                     let value = self.value(b, expr, vector);
-                    let at = i32::try_from(vector * LANES * 4).unwrap_or(0);
+                    let at = i32::try_from(vector * LANES * 4).expect("a chunk is small");
                     b.ins().store(memory(), value, address, at);
                 }
             }

@@ -12,7 +12,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("onebit-ir", &[]),
     ("onebit-tokenizer", &[]),
     ("onebit-cpu", &["onebit-plan"]),
-    ("onebit-aie", &[]),
+    ("onebit-aie-emu", &["onebit-aie"]),
     ("onebit-models", &["onebit-ir", "onebit-tokenizer"]),
     ("onebitc", &["onebit-cpu", "onebit-ir", "onebit-models", "onebit-plan", "onebit-tokenizer"]),
     ("onebit-rt", &["onebit-cpu", "onebit-plan", "onebit-tokenizer"]),

@@ -1,0 +1,1 @@
+//! One AIE2P core.

@@ -16,8 +16,10 @@
 //! `docs/npu-verification.md`.
 #![forbid(unsafe_code)]
 
+pub mod array;
 pub mod cdo;
 pub mod error;
+pub mod gemm;
 pub mod isa;
 pub mod partition;
 pub mod pdi;

@@ -1,0 +1,113 @@
+//! Prints what the products of three models cost on the array, by the model of
+//! `onebit_aie::gemm::cost`. Nothing in it is measured.
+
+use onebit_aie::gemm::block::Spacing;
+use onebit_aie::gemm::{Cost, Design, GemmError, Results, Shape, Tiling};
+
+/// A model's products: name, n, k, how often in a step of 32 rows.
+type Products = &'static [(&'static str, u32, u32, u32)];
+
+const MODELS: [(&str, Products); 3] = [
+    (
+        "SmolLM2-135M",
+        &[
+            ("q", 576, 576, 30),
+            ("k, v", 192, 576, 60),
+            ("o", 576, 576, 30),
+            ("gate, up", 1536, 576, 60),
+            ("down", 576, 1536, 30),
+            ("output", 49152, 576, 1),
+        ],
+    ),
+    (
+        "SmolLM2-135M, fused",
+        &[
+            ("qkv", 960, 576, 30),
+            ("o", 576, 576, 30),
+            ("gate+up", 3072, 576, 30),
+            ("down", 576, 1536, 30),
+            ("output", 49152, 576, 1),
+        ],
+    ),
+    (
+        "Qwen3-0.6B, fused",
+        &[
+            ("qkv", 4096, 1024, 28),
+            ("o", 1024, 2048, 28),
+            ("gate+up", 6144, 1024, 28),
+            ("down", 1024, 3072, 28),
+            ("output", 151936, 1024, 1),
+        ],
+    ),
+];
+
+const LARGE: (&str, Products) = (
+    "Qwen3-8B, fused",
+    &[
+        ("qkv", 6144, 4096, 36),
+        ("o", 4096, 4096, 36),
+        ("gate+up", 24576, 4096, 36),
+        ("down", 4096, 12288, 36),
+        ("output", 151936, 4096, 1),
+    ],
+);
+
+fn main() -> Result<(), GemmError> {
+    let design = Design::new(&Spacing::DOCUMENTED)?;
+    println!("All times are modelled, none is measured. 32 rows, two planes of activations.");
+    for (model, products) in MODELS.into_iter().chain([LARGE]) {
+        println!("\n{model}");
+        println!(
+            "{:>9} {:>7} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6} {:>7} {:>8} {:>8} {:>6} {:>5}",
+            "product",
+            "n",
+            "k",
+            "results",
+            "passes",
+            "units",
+            "pad %",
+            "MB",
+            "TXN",
+            "us bound",
+            "us model",
+            "ratio",
+            "core"
+        );
+        let (mut bound, mut streaming, mut total) = (0.0, 0.0, 0.0);
+        for &(name, n, k, times) in products {
+            let shape = Shape { n, k, group: k, results: Results::of_fifteen_bits(k) };
+            let call = design.call(&shape)?;
+            let Tiling { passes, units, .. } = call.tiling;
+            let padding = padding_percent(&call.tiling);
+            let Cost { memory_bound, core, .. } = call.cost;
+            println!(
+                "{name:>9} {n:>7} {k:>6} {:>8} {passes:>6} {units:>6} {padding:>6.2} {:>6.2} {:>7} {:>8.1} {:>8.1} {:>6.3} {:>5.2}",
+                format!("{:?}", shape.results).to_lowercase().split_off(0)[..8].to_owned(),
+                call.tiling.streamed_bytes() as f64 / 1e6,
+                call.txn.len(),
+                1e6 * memory_bound,
+                1e6 * call.cost.streaming(),
+                call.cost.streaming() / memory_bound,
+                core / call.cost.streaming(),
+            );
+            bound += f64::from(times) * memory_bound;
+            streaming += f64::from(times) * call.cost.streaming();
+            total += f64::from(times) * call.cost.total();
+        }
+        println!(
+            "a step: bound {:.2} ms, streaming {:.2} ms (ratio {:.3}), with a dispatch a product {:.2} ms",
+            1e3 * bound,
+            1e3 * streaming,
+            streaming / bound,
+            1e3 * total
+        );
+    }
+    Ok(())
+}
+
+/// Zeros among the streamed bytes of weights, in percent of the weights.
+fn padding_percent(tiling: &Tiling) -> f64 {
+    let weights = f64::from(tiling.shape.n) * f64::from(tiling.shape.k);
+    let streamed = 8.0 * tiling.weight_bytes() as f64;
+    100.0 * (streamed / weights - 1.0)
+}

@@ -1,0 +1,492 @@
+//! Straight-line code for the core, and the cycles its operations go to.
+//!
+//! The core has no interlocks: an operation that is issued too early reads an old value. Here a
+//! program is a list of [`Block`]s of operations in the order in which they mean something;
+//! [`Block::schedule`] gives each a cycle, such that every result has landed before it is read and
+//! before the block ends. A block therefore assumes nothing of the one before it. How long results
+//! take is [`Spacing`]; whatever takes no longer than that keeps the program right.
+//!
+//! Words are always the 16-byte form, so that every block starts where a jump may lead.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use crate::isa::{Instruction, IsaError, Slot, assemble};
+
+/// Bundles that run after a jump before it takes effect (llvm-aie `AIE2PInstrInfo.td`).
+const DELAY_SLOTS: usize = 5;
+
+/// Cycles that must lie between operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spacing {
+    /// From a load to the first use of what it loads.
+    pub load: usize,
+    /// From a vector operation of the move slot to the use of its result.
+    pub vector: usize,
+    /// From a product to the next one that adds to the same accumulator.
+    pub chain: usize,
+    /// From a product to any other use of its accumulator.
+    pub matrix: usize,
+    /// From a store to a load that may read it.
+    pub store: usize,
+    /// Between a lock and what it guards, both ways.
+    pub lock: usize,
+}
+
+impl Spacing {
+    /// Eight for everything: at least what any source says of any operation used here.
+    pub const CONSERVATIVE: Spacing =
+        Spacing { load: 8, vector: 8, chain: 8, matrix: 8, store: 8, lock: 8 };
+
+    /// What compiled programs use: load 7, product 6, chained products 4 (llvm-aie
+    /// `AIE2PGenSchedule.td`: `II_VLD*` 7, `II_VMAC*` 6, accumulator read in cycle 4; compilers
+    /// emit chains at a distance of 4). Locks and stores, which it says little of, stay at 8.
+    pub const DOCUMENTED: Spacing =
+        Spacing { load: 7, vector: 2, chain: 4, matrix: 6, store: 8, lock: 8 };
+}
+
+/// A register that the program names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// A scalar.
+    R(u8),
+    /// A pointer.
+    P(u8),
+    /// A pointer's step.
+    M(u8),
+    /// A vector of 64 bytes.
+    X(u8),
+    /// A quarter of an accumulator: its number and which quarter.
+    Quarter(u8, u8),
+}
+
+/// The quarters of an accumulator, in the order of their numbers.
+const QUARTERS: [&str; 4] = ["bmll", "bmlh", "bmhl", "bmhh"];
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::R(index) => write!(f, "r{index}"),
+            Place::P(index) => write!(f, "p{index}"),
+            Place::M(index) => write!(f, "m{index}"),
+            Place::X(index) => write!(f, "x{index}"),
+            Place::Quarter(index, which) => write!(f, "{}{index}", QUARTERS[usize::from(*which)]),
+        }
+    }
+}
+
+/// How long a result takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Scalar,
+    Load,
+    Vector,
+    Matrix,
+}
+
+/// What an operation does beside registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    None,
+    Load,
+    Store,
+    Acquire,
+    Release,
+}
+
+#[derive(Clone, Debug)]
+struct Operation {
+    text: String,
+    reads: Vec<Place>,
+    writes: Vec<(Place, Class)>,
+    effect: Effect,
+}
+
+/// How a block is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Into the next block.
+    Next,
+    /// To a label.
+    Jump(&'static str),
+    /// To a label when the register is not zero, else into the next block.
+    NotZero(Place, &'static str),
+    /// To a label when the register is zero, else into the next block.
+    Zero(Place, &'static str),
+}
+
+/// A lock of the core's own tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnLock(pub u8);
+
+impl fmt::Display for OwnLock {
+    /// The core's own number: 48 and up are its own tile's (llvm-aie `AIE2P`, aie-rt
+    /// `xaie_locks_aieml.c`).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", 48 + self.0)
+    }
+}
+
+/// Operations that are entered at the first and left at the last.
+#[derive(Clone, Debug)]
+pub struct Block {
+    label: &'static str,
+    operations: Vec<Operation>,
+    exit: Exit,
+}
+
+impl Block {
+    /// An empty block that jumps reach as `label`.
+    pub fn new(label: &'static str) -> Self {
+        Block { label, operations: Vec::new(), exit: Exit::Next }
+    }
+
+    /// What jumps call the block.
+    pub fn label(&self) -> &'static str {
+        self.label
+    }
+
+    /// The block, left as `exit` says.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// `d = value`, any 32 bits.
+    pub fn set(&mut self, d: Place, value: u32) {
+        self.push(format!("movxm {d}, #{}", value.cast_signed()), &[], d, Class::Scalar);
+    }
+
+    /// `d = s`.
+    pub fn copy(&mut self, d: Place, s: Place) {
+        self.push(format!("mov {d}, {s}"), &[s], d, Class::Scalar);
+    }
+
+    /// `d = a + b` on scalars.
+    pub fn add(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("add {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
+    }
+
+    /// `d = a - b` on scalars.
+    pub fn subtract(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("sub {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
+    }
+
+    /// `d = a & b` on scalars.
+    pub fn and(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("and {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
+    }
+
+    /// `d = a ^ b` on scalars.
+    pub fn xor(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("xor {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
+    }
+
+    /// `d = a - 1` on scalars.
+    pub fn decrement(&mut self, d: Place, a: Place) {
+        self.push(format!("add {d}, {a}, #-1"), &[a], d, Class::Scalar);
+    }
+
+    /// `p += m`.
+    pub fn advance(&mut self, p: Place, m: Place) {
+        self.push(format!("padda [{p}], {m}"), &[p, m], p, Class::Scalar);
+    }
+
+    /// Loads a word into a scalar.
+    pub fn load_word(&mut self, d: Place, p: Place, offset: u32) {
+        self.push(format!("lda {d}, [{p}, #{offset}]"), &[p], d, Class::Load);
+        self.with(Effect::Load);
+    }
+
+    /// Loads 64 bytes at an offset, into a vector or an accumulator's quarter.
+    pub fn load(&mut self, d: Place, p: Place, offset: u32) {
+        self.push(format!("vlda {d}, [{p}, #{offset}]"), &[p], d, Class::Load);
+        self.with(Effect::Load);
+    }
+
+    /// Loads 64 bytes through unit A and moves the pointer behind them.
+    pub fn load_next(&mut self, d: Place, p: Place) {
+        self.push(format!("vlda {d}, [{p}], #64"), &[p], d, Class::Load);
+        self.with(Effect::Load).writes.push((p, Class::Scalar));
+    }
+
+    /// Loads 64 bytes through unit B and moves the pointer behind them.
+    pub fn load_next_b(&mut self, d: Place, p: Place) {
+        self.push(format!("vldb {d}, [{p}], #64"), &[p], d, Class::Load);
+        self.with(Effect::Load).writes.push((p, Class::Scalar));
+    }
+
+    /// Stores 64 bytes at an offset.
+    pub fn store(&mut self, s: Place, p: Place, offset: u32) {
+        let text = format!("vst {s}, [{p}, #{offset}]");
+        let (reads, effect) = (vec![s, p], Effect::Store);
+        self.operations.push(Operation { text, reads, writes: Vec::new(), effect });
+    }
+
+    /// Adds 16 lanes of 32 bits, modulo 2^32.
+    pub fn add_lanes(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("vadd.32 {d}, {a}, {b}"), &[a, b], d, Class::Vector);
+    }
+
+    /// Adds the 8x8x8 product of two vectors to an accumulator, as `configuration` has it.
+    pub fn multiply(&mut self, accumulator: u8, a: Place, b: Place, configuration: Place) {
+        let quarters = (0..4).map(|which| Place::Quarter(accumulator, which));
+        let mut reads = vec![a, b, configuration];
+        reads.extend(quarters.clone());
+        let writes = quarters.map(|place| (place, Class::Matrix)).collect();
+        let text = format!("vmac dm{accumulator}, dm{accumulator}, {a}, {b}, {configuration}");
+        self.operations.push(Operation { text, reads, writes, effect: Effect::None });
+    }
+
+    /// Takes -`amount` from a lock when it has that much; waits until then.
+    pub fn acquire(&mut self, lock: OwnLock, amount: Place) {
+        self.lock("acq", lock, amount, Effect::Acquire);
+    }
+
+    /// Adds `amount` to a lock.
+    pub fn release(&mut self, lock: OwnLock, amount: Place) {
+        self.lock("rel", lock, amount, Effect::Release);
+    }
+
+    fn lock(&mut self, mnemonic: &str, lock: OwnLock, amount: Place, effect: Effect) {
+        let text = format!("{mnemonic} {lock}, {amount}");
+        self.operations.push(Operation { text, reads: vec![amount], writes: Vec::new(), effect });
+    }
+
+    fn push(&mut self, text: String, reads: &[Place], d: Place, class: Class) {
+        let (reads, writes) = (reads.to_vec(), vec![(d, class)]);
+        self.operations.push(Operation { text, reads, writes, effect: Effect::None });
+    }
+
+    /// The operation just pushed, with an effect.
+    fn with(&mut self, effect: Effect) -> &mut Operation {
+        let last = self.operations.last_mut().expect("an operation was just pushed");
+        last.effect = effect;
+        last
+    }
+
+    /// The words of the block: for each cycle its operations.
+    ///
+    /// # Errors
+    /// An operation that the instruction table does not know.
+    pub fn schedule(&self, spacing: &Spacing) -> Result<Vec<Vec<String>>, IsaError> {
+        let mut schedule = Schedule::new(spacing);
+        for operation in &self.operations {
+            schedule.place(operation)?;
+        }
+        schedule.leave(&self.exit)
+    }
+}
+
+/// What is known of a register while operations are placed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Use {
+    /// Cycle in which it was last written, and with what.
+    write: Option<(usize, Class)>,
+    /// From this cycle on it may be written again.
+    free: usize,
+}
+
+/// What memory and locks saw last, as the first cycle in which the next one may come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Order {
+    after_acquire: usize,
+    after_lock: usize,
+    after_store: usize,
+    after_access: usize,
+    release: usize,
+}
+
+struct Schedule<'a> {
+    spacing: &'a Spacing,
+    words: Vec<Vec<String>>,
+    taken: Vec<Vec<Slot>>,
+    uses: BTreeMap<Place, Use>,
+    order: Order,
+    /// The first cycle in which everything has landed.
+    end: usize,
+}
+
+/// Cycles after issue in which a product still reads its accumulator (llvm-aie: cycle 4).
+const ACCUMULATOR_READ: usize = 3;
+
+impl<'a> Schedule<'a> {
+    fn new(spacing: &'a Spacing) -> Self {
+        let (words, taken, uses) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Schedule { spacing, words, taken, uses, order: Order::default(), end: 0 }
+    }
+
+    fn latency(&self, class: Class) -> usize {
+        match class {
+            Class::Scalar => 1,
+            Class::Load => self.spacing.load,
+            Class::Vector => self.spacing.vector,
+            Class::Matrix => self.spacing.matrix,
+        }
+    }
+
+    fn place(&mut self, operation: &Operation) -> Result<(), IsaError> {
+        let slot = slot_of(&operation.text)?;
+        let cycle = self.issue(self.earliest(operation), slot, &operation.text);
+        let is_product = operation.writes.iter().any(|(_, class)| *class == Class::Matrix);
+        for &place in &operation.reads {
+            let is_late = is_product && matches!(place, Place::Quarter(..));
+            let read = cycle + if is_late { ACCUMULATOR_READ } else { 0 };
+            let entry = self.uses.entry(place).or_default();
+            entry.free = entry.free.max(read);
+        }
+        for &(place, class) in &operation.writes {
+            self.end = self.end.max(cycle + self.latency(class));
+            self.uses.entry(place).or_default().write = Some((cycle, class));
+        }
+        self.note_effect(operation.effect, cycle);
+        Ok(())
+    }
+
+    fn earliest(&self, operation: &Operation) -> usize {
+        let order = &self.order;
+        let mut cycle = match operation.effect {
+            Effect::None => 0,
+            Effect::Load => order.after_acquire.max(order.after_store),
+            Effect::Store => order.after_acquire.max(order.after_access),
+            Effect::Acquire => order.after_lock,
+            Effect::Release => order.after_lock.max(order.release),
+        };
+        let is_product = operation.writes.iter().any(|(_, class)| *class == Class::Matrix);
+        for place in &operation.reads {
+            let Some((written, class)) = self.uses.get(place).and_then(|known| known.write) else {
+                continue;
+            };
+            let is_chain = is_product && class == Class::Matrix;
+            let wait = if is_chain { self.spacing.chain } else { self.latency(class) };
+            cycle = cycle.max(written + wait);
+        }
+        for (place, class) in &operation.writes {
+            let Some(known) = self.uses.get(place) else { continue };
+            cycle = cycle.max(known.free);
+            // Results of one class land in order; of two classes the later may overtake.
+            if let Some((written, before)) = known.write {
+                let wait = if before == *class { 1 } else { self.latency(before) };
+                cycle = cycle.max(written + wait);
+            }
+        }
+        cycle
+    }
+
+    fn note_effect(&mut self, effect: Effect, cycle: usize) {
+        let (spacing, order) = (self.spacing, &mut self.order);
+        match effect {
+            Effect::None => {}
+            Effect::Load => {
+                order.after_access = order.after_access.max(cycle + 1);
+                order.release = order.release.max(cycle + spacing.lock);
+            }
+            Effect::Store => {
+                order.after_access = order.after_access.max(cycle + 1);
+                order.after_store = order.after_store.max(cycle + spacing.store);
+                order.release = order.release.max(cycle + spacing.lock);
+                self.end = self.end.max(cycle + spacing.store.max(spacing.lock));
+            }
+            Effect::Acquire => {
+                order.after_lock = cycle + 1;
+                order.after_acquire = cycle + spacing.lock;
+                self.end = self.end.max(cycle + spacing.lock);
+            }
+            Effect::Release => {
+                order.after_lock = cycle + 1;
+                self.end = self.end.max(cycle + 1);
+            }
+        }
+    }
+
+    /// Puts an operation into the first word from `earliest` on that has room for it.
+    fn issue(&mut self, earliest: usize, slot: Slot, text: &str) -> usize {
+        let mut cycle = earliest;
+        loop {
+            if self.words.len() <= cycle {
+                self.words.resize(cycle + 1, Vec::new());
+                self.taken.resize(cycle + 1, Vec::new());
+            }
+            if is_free(&self.taken[cycle], slot) {
+                self.taken[cycle].push(slot);
+                self.words[cycle].push(text.to_owned());
+                return cycle;
+            }
+            cycle += 1;
+        }
+    }
+
+    /// Adds the jump, such that the block ends as soon as everything has landed.
+    fn leave(mut self, exit: &Exit) -> Result<Vec<Vec<String>>, IsaError> {
+        let (text, condition) = match exit {
+            Exit::Next => (None, None),
+            Exit::Jump(label) => (Some(format!("j #@{label}")), None),
+            Exit::NotZero(place, label) => (Some(format!("jnz {place}, #@{label}")), Some(place)),
+            Exit::Zero(place, label) => (Some(format!("jz {place}, #@{label}")), Some(place)),
+        };
+        let mut length = self.end.max(self.words.len());
+        if let Some(text) = text {
+            let written = condition.and_then(|place| self.uses.get(place)?.write);
+            let ready = written.map_or(0, |(cycle, class)| cycle + self.latency(class));
+            let earliest = ready.max(length.saturating_sub(1 + DELAY_SLOTS));
+            let cycle = self.issue(earliest, Slot::Lng, &text);
+            length = length.max(cycle + 1 + DELAY_SLOTS);
+        }
+        self.words.resize(length, Vec::new());
+        Ok(self.words)
+    }
+}
+
+fn slot_of(text: &str) -> Result<Slot, IsaError> {
+    let unknown = || IsaError::Syntax {
+        line: 0,
+        text: text.to_owned(),
+        reason: "no operation of the table".to_owned(),
+    };
+    Ok(Instruction::parse(text).ok_or_else(unknown)?.slot())
+}
+
+/// Whether a word with these slots has room; a long operation takes the place of Alu and Mv.
+fn is_free(taken: &[Slot], slot: Slot) -> bool {
+    let covers = |a: Slot, b: Slot| a == Slot::Lng && matches!(b, Slot::Alu | Slot::Mv);
+    taken.iter().all(|&other| other != slot && !covers(other, slot) && !covers(slot, other))
+}
+
+/// A program: its text, its code and the cycles of each of its blocks when nothing waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assembled {
+    /// The text, as [`assemble`] reads it.
+    pub text: String,
+    /// The code.
+    pub code: Vec<u8>,
+    /// Label and length of each block, in order.
+    pub cycles: Vec<(&'static str, usize)>,
+}
+
+impl Assembled {
+    /// Schedules and assembles `blocks`; the first is where the core starts.
+    ///
+    /// # Errors
+    /// An operation that the instruction table does not know, a label that is not there.
+    pub fn new(blocks: &[Block], spacing: &Spacing) -> Result<Self, IsaError> {
+        let mut text = String::from(".full\n");
+        let mut cycles = Vec::new();
+        for block in blocks {
+            let words = block.schedule(spacing)?;
+            cycles.push((block.label, words.len()));
+            let _ = writeln!(text, "{}:", block.label);
+            for word in words {
+                let line = if word.is_empty() { "nop".to_owned() } else { word.join("; ") };
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        let code = assemble(&text, 0)?;
+        Ok(Assembled { text, code, cycles })
+    }
+
+    /// Cycles of the block called `label`, zero when there is none.
+    pub fn cycles_of(&self, label: &str) -> usize {
+        self.cycles.iter().find(|(name, _)| *name == label).map_or(0, |(_, cycles)| *cycles)
+    }
+}

@@ -1,0 +1,43 @@
+//! Where things lie in the tiles' memories.
+//!
+//! Rings start at multiples of their size: the core wraps an offset with a mask. What the core
+//! loads side by side lies in different banks of 16 KiB.
+
+use std::ops::Range;
+
+use super::{ACTIVATION_GRANULE_BYTES, OUTPUT_GRANULE_BYTES, UNITS_AT_MOST, WEIGHT_GRANULE_BYTES};
+
+/// Granules of a compute tile's rings.
+pub const ACTIVATION_GRANULES: u32 = 8;
+/// Likewise, of weights.
+pub const WEIGHT_GRANULES: u32 = 4;
+/// Likewise, of results.
+pub const OUTPUT_GRANULES: u32 = 2;
+
+const BANK: u32 = 16 << 10;
+
+/// Compute tile: sums of a pass that are not final yet, 512 bytes a unit. Banks 0 and 1.
+pub const PARTIAL_SUMS: Range<u32> = region(0, 512 * UNITS_AT_MOST);
+/// Compute tile: activations. Bank 2.
+pub const ACTIVATION_RING: Range<u32> =
+    region(2 * BANK, ACTIVATION_GRANULES * ACTIVATION_GRANULE_BYTES);
+/// Compute tile: 512 bytes of zeros, where sums start from.
+pub const ZEROS: Range<u32> = region(ACTIVATION_RING.end, 512);
+/// Compute tile: what varies from call to call.
+pub const PARAMETERS: Range<u32> = region(ZEROS.end, 64);
+/// Compute tile: weights. Bank 3.
+pub const WEIGHT_RING: Range<u32> = region(3 * BANK, WEIGHT_GRANULES * WEIGHT_GRANULE_BYTES);
+/// Compute tile: final results.
+pub const OUTPUT_RING: Range<u32> = region(WEIGHT_RING.end, OUTPUT_GRANULES * OUTPUT_GRANULE_BYTES);
+
+/// A core's own address of its tile's data memory (AM020; mlir-aie `AIETargetModel.cpp`).
+const OWN_MEMORY: u32 = 0x7_0000;
+
+/// The core's own address of byte `offset` of its tile.
+pub const fn core_address(offset: u32) -> u32 {
+    OWN_MEMORY + offset
+}
+
+const fn region(start: u32, bytes: u32) -> Range<u32> {
+    start..start + bytes
+}

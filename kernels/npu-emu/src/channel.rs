@@ -135,6 +135,11 @@ impl Channel {
         self.active.as_ref().filter(|active| active.phase == Phase::Move)
     }
 
+    /// Whether it has its lock and has not given it back: its memory is its own.
+    pub fn holding(&self) -> Option<&Active> {
+        self.active.as_ref().filter(|active| active.phase != Phase::Acquire)
+    }
+
     /// The status register, as far as a controller polls it: state, running bit, tasks that wait,
     /// current descriptor.
     pub fn status(&self) -> u32 {

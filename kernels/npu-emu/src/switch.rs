@@ -296,11 +296,15 @@ impl Switch {
     /// Checks every port that is on.
     ///
     /// # Errors
-    /// A master port fed from a port that does not exist, is off, or has no connection to it.
+    /// A master port that leads out of the array, or is fed from a port that does not exist, is off,
+    /// or has no connection to it.
     pub fn check(&self) -> Result<(), Fault> {
         let kind = self.tile.kind();
         for (port, feed) in self.feeds() {
             let master = MasterId { tile: self.tile, port };
+            if self.leads_out(port) {
+                return Err(Fault::RouteOffArray { master });
+            }
             let sources: Vec<Port> = match feed {
                 Feed::Circuit { slave } => {
                     let source = port_at(slaves(kind), slave);
@@ -319,6 +323,19 @@ impl Switch {
             }
         }
         Ok(())
+    }
+
+    /// Whether the neighbour that a master port leads to is not there. The shim's south ports lead
+    /// to its DMA and to the controller.
+    fn leads_out(&self, master: Port) -> bool {
+        let (columns, rows) = match master.bundle {
+            North => (0, 1),
+            East => (1, 0),
+            West => (-1, 0),
+            South if self.tile.kind() != TileKind::Shim => (0, -1),
+            South | Core | Dma | Control | Fifo | Trace => return false,
+        };
+        self.tile.offset(columns, rows).is_none()
     }
 
     /// The slave ports with a slot that leads to master port `master`.

@@ -498,20 +498,20 @@ impl Engine<'_> {
     fn check_alone(&self, actor: Actor) -> Result<(), Fault> {
         let this = &self.tiles[actor.tile].channels[actor.part];
         let Some(active) = &this.active else { return Ok(()) };
-        let mine = space(this.id, active.walk.bounds());
+        let mine = space(this.id, active.descriptor.walk().bounds());
         for tile in &self.tiles {
             if !may_meet(this.id.tile, tile.id) {
                 continue;
             }
             for other in tile.channels.iter().filter(|other| other.id != this.id) {
-                let Some(theirs) = other.moving() else { continue };
+                let Some(theirs) = other.holding() else { continue };
                 let reads = |id: ChannelId| id.direction == Direction::MemoryToStream;
-                let bounds = space(other.id, theirs.walk.bounds());
+                let bounds = space(other.id, theirs.descriptor.walk().bounds());
                 if reads(this.id) && reads(other.id) || bounds.0 >= mine.1 || mine.0 >= bounds.1 {
                     continue;
                 }
                 let intervals = [(this.id, active), (other.id, theirs)].map(|(id, active)| {
-                    let runs = active.walk.clone().runs().filter_map(|run| match run {
+                    let runs = active.descriptor.walk().runs().filter_map(|run| match run {
                         Run::Words { first, count } => Some(space(id, (first, first + count))),
                         Run::Zeros(_) => None,
                     });

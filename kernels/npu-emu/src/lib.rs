@@ -1,6 +1,10 @@
 //! An emulator of AMD's XDNA 2 array: it runs an xclbin and an instruction stream from their
 //! bytes alone, and calls everything a fault that the array would not do as meant.
 //!
+//! * [`array`]: the array and its controller: what to call. [`report`]: what comes back.
+//! * [`geometry`], [`registers`]: where things are. [`tile`]: what is there.
+//! * [`memory`], [`lock`], [`channel`], [`descriptor`], [`switch`]: the parts of a tile.
+//! * [`routes`]: where data goes. `engine`, `transfer`, `compute`: what moves, and when.
 //! * [`core`]: one AIE2P core: what its instructions do, and when their results are there.
 //! * [`bus`]: what a core sees of its tile and its neighbours.
 //!
@@ -9,8 +13,26 @@
 //! twice to go unseen.
 #![forbid(unsafe_code)]
 
+pub mod array;
 pub mod bus;
+pub mod channel;
 pub mod core;
+pub mod descriptor;
 pub mod fault;
+pub mod geometry;
+pub mod lock;
+pub mod memory;
+pub mod registers;
+pub mod report;
+pub mod routes;
+pub mod switch;
+pub mod tile;
 
+mod compute;
+mod ddr;
+mod engine;
+mod random;
+mod transfer;
+
+pub use array::{Array, Options};
 pub use fault::Fault;

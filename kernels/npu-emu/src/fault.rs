@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::core::CoreFault;
+
 /// A fault of the emulated program: where, what, and what the hardware expects.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -11,5 +13,16 @@ pub enum Fault {
     NoSuchAddress {
         /// The core's own address.
         address: u32,
+    },
+    /// A core cannot execute an instruction word.
+    #[error("program address {pc:#x}, `{word}`: {cause}")]
+    Core {
+        /// Byte address of the word in program memory.
+        pc: u32,
+        /// The word's text.
+        word: String,
+        /// Why.
+        #[source]
+        cause: CoreFault,
     },
 }

@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::geometry::{ChannelId, TileId};
 use crate::lock::LockId;
 use crate::switch::{MasterId, SlaveId};
+use crate::core::CoreFault;
 
 /// A fault of the emulated program: where, what, and what the hardware expects.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -315,5 +316,15 @@ pub enum Fault {
         tile: TileId,
         /// The neighbour.
         neighbour: TileId,
+    /// A core cannot execute an instruction word.
+    #[error("program address {pc:#x}, `{word}`: {cause}")]
+    Core {
+        /// Byte address of the word in program memory.
+        pc: u32,
+        /// The word's text.
+        word: String,
+        /// Why.
+        #[source]
+        cause: CoreFault,
     },
 }

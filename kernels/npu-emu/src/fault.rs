@@ -3,10 +3,10 @@
 use onebit_aie::ParseError;
 use thiserror::Error;
 
+use crate::core::CoreFault;
 use crate::geometry::{ChannelId, TileId};
 use crate::lock::LockId;
 use crate::switch::{MasterId, SlaveId};
-use crate::core::CoreFault;
 
 /// A fault of the emulated program: where, what, and what the hardware expects.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -316,6 +316,7 @@ pub enum Fault {
         tile: TileId,
         /// The neighbour.
         neighbour: TileId,
+    },
     /// A core cannot execute an instruction word.
     #[error("program address {pc:#x}, `{word}`: {cause}")]
     Core {

@@ -36,6 +36,14 @@ pub(super) struct MatrixUnit {
     valid: u16,
     latency: u32,
     read: u32,
+    /// Whether accumulators may be read as early as at issue.
+    earliest_read: EarliestRead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EarliestRead {
+    AtIssue,
+    AsComputed,
 }
 
 /// A configuration word, as `aie2p_compute_control` of llvm-aie's `aie2p_vmult.h` builds it.
@@ -104,14 +112,22 @@ impl Configuration {
 }
 
 impl MatrixUnit {
-    pub fn new(latency: &LatencyModel) -> Self {
+    /// # Parameters
+    /// The shortest and the longest latencies; the latter are computed with.
+    pub fn new(shortest: &LatencyModel, longest: &LatencyModel) -> Self {
+        let is_certain = shortest.accumulator_read >= longest.accumulator_read;
         let slot =
             Slot { d: 0, first: Source::None, second: Source::None, cycles: 0, sums: [0; 64] };
         MatrixUnit {
             slots: Box::new([slot; SLOTS]),
             valid: 0,
-            latency: u32::from(latency.matrix),
-            read: u32::from(latency.accumulator_read),
+            latency: u32::from(longest.matrix),
+            read: u32::from(longest.accumulator_read),
+            earliest_read: if is_certain {
+                EarliestRead::AsComputed
+            } else {
+                EarliestRead::AtIssue
+            },
         }
     }
 
@@ -151,7 +167,6 @@ impl MatrixUnit {
         registers: &mut Registers,
         window: Window,
     ) -> Result<(), CoreFault> {
-        let cycles = registers.claim_accumulator(d, window)?;
         let (configuration, mut sums) = product;
         let (first, second) = match operation {
             Accumulation::Clear => (Source::None, Source::None),
@@ -164,6 +179,14 @@ impl MatrixUnit {
                 (a.map_or(Source::None, |a| configuration.first(a)), Source::None)
             }
         };
+        if self.earliest_read == EarliestRead::AtIssue {
+            for source in [first, second] {
+                if let Source::Plus(a) | Source::Minus(a) = source {
+                    registers.accumulator(a)?;
+                }
+            }
+        }
+        let cycles = registers.claim_accumulator(d, window)?;
         let index = now as usize % SLOTS;
         self.slots[index] = Slot { d, first, second, cycles, sums };
         self.valid |= 1 << index;
@@ -180,18 +203,18 @@ impl MatrixUnit {
         now: u32,
         registers: &Registers,
     ) -> Result<(), CoreFault> {
-        let Slot { first, second, mut sums, .. } = self.slots[index];
+        let Slot { first, second, mut sums, cycles, .. } = self.slots[index];
         for source in [first, second] {
             match source {
                 Source::None => {}
                 Source::Plus(a) => {
-                    let addend = self.accumulator(a, now, registers)?;
+                    let addend = self.accumulator(a, now, cycles, registers)?;
                     for (sum, addend) in sums.iter_mut().zip(addend) {
                         *sum = sum.wrapping_add(*addend);
                     }
                 }
                 Source::Minus(a) => {
-                    let addend = self.accumulator(a, now, registers)?;
+                    let addend = self.accumulator(a, now, cycles, registers)?;
                     for (sum, addend) in sums.iter_mut().zip(addend) {
                         *sum = sum.wrapping_sub(*addend);
                     }
@@ -202,11 +225,13 @@ impl MatrixUnit {
         Ok(())
     }
 
-    /// Accumulator `dm` as this slot sees it: its own results a cycle before they land.
+    /// Accumulator `dm` as this slot sees it: its own results a cycle before they land. Of the
+    /// reader's own write, which may land in `own_cycles`, it sees nothing.
     fn accumulator<'a>(
         &'a self,
         dm: u8,
         now: u32,
+        own_cycles: u32,
         registers: &'a Registers,
     ) -> Result<&'a [i32; 64], CoreFault> {
         if self.latency > self.read + 1 {
@@ -215,7 +240,7 @@ impl MatrixUnit {
                 return Ok(&self.slots[early].sums);
             }
         }
-        registers.accumulator(dm)
+        registers.accumulator_before(dm, own_cycles)
     }
 }
 

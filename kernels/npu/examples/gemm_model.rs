@@ -1,13 +1,12 @@
 //! Prints what the products of three models cost on the array, by the model of
 //! `onebit_aie::gemm::cost`. Nothing in it is measured.
 
-use onebit_aie::gemm::block::Spacing;
 use onebit_aie::gemm::{Cost, Design, GemmError, Results, Shape, Tiling};
 
 /// A model's products: name, n, k, how often in a step of 32 rows.
 type Products = &'static [(&'static str, u32, u32, u32)];
 
-const MODELS: [(&str, Products); 3] = [
+const MODELS: [(&str, Products); 4] = [
     (
         "SmolLM2-135M",
         &[
@@ -39,67 +38,96 @@ const MODELS: [(&str, Products); 3] = [
             ("output", 151936, 1024, 1),
         ],
     ),
+    (
+        "Qwen3-8B, fused",
+        &[
+            ("qkv", 6144, 4096, 36),
+            ("o", 4096, 4096, 36),
+            ("gate+up", 24576, 4096, 36),
+            ("down", 4096, 12288, 36),
+            ("output", 151936, 4096, 1),
+        ],
+    ),
 ];
 
-const LARGE: (&str, Products) = (
-    "Qwen3-8B, fused",
-    &[
-        ("qkv", 6144, 4096, 36),
-        ("o", 4096, 4096, 36),
-        ("gate+up", 24576, 4096, 36),
-        ("down", 4096, 12288, 36),
-        ("output", 151936, 4096, 1),
-    ],
-);
+/// What a sum covers: all of k, and sizes that a scale for each group of weights asks for.
+const GROUPS: [u32; 6] = [4096, 2048, 1024, 512, 256, 128];
 
 fn main() -> Result<(), GemmError> {
-    let design = Design::new(&Spacing::DOCUMENTED)?;
+    let design = Design::new()?;
     println!("All times are modelled, none is measured. 32 rows, two planes of activations.");
-    for (model, products) in MODELS.into_iter().chain([LARGE]) {
-        println!("\n{model}");
+    for (model, products) in MODELS {
+        print_model(&design, model, products)?;
+    }
+    print_groups(&design)
+}
+
+fn print_model(design: &Design, model: &str, products: Products) -> Result<(), GemmError> {
+    println!("\n{model}");
+    println!(
+        "{:>9} {:>7} {:>6} {:>9} {:>6} {:>6} {:>6} {:>6} {:>7} {:>8} {:>8} {:>6} {:>5}",
+        "product",
+        "n",
+        "k",
+        "results",
+        "passes",
+        "units",
+        "pad %",
+        "MB",
+        "TXN",
+        "us bound",
+        "us model",
+        "ratio",
+        "core"
+    );
+    let (mut bound, mut streaming, mut total) = (0.0, 0.0, 0.0);
+    for &(name, n, k, times) in products {
+        let shape = Shape { n, k, group: k, results: Results::of_fifteen_bits(k) };
+        let call = design.call(&shape)?;
+        let Tiling { passes, units, .. } = call.tiling;
+        let padding = padding_percent(&call.tiling);
+        let Cost { memory_bound, core, .. } = call.cost;
         println!(
-            "{:>9} {:>7} {:>6} {:>8} {:>6} {:>6} {:>6} {:>6} {:>7} {:>8} {:>8} {:>6} {:>5}",
-            "product",
-            "n",
-            "k",
-            "results",
-            "passes",
-            "units",
-            "pad %",
-            "MB",
-            "TXN",
-            "us bound",
-            "us model",
-            "ratio",
-            "core"
+            "{name:>9} {n:>7} {k:>6} {:>9} {passes:>6} {units:>6} {padding:>6.2} {:>6.2} {:>7} {:>8.1} {:>8.1} {:>6.3} {:>5.2}",
+            format!("{:?}", shape.results).to_lowercase(),
+            call.tiling.streamed_bytes() as f64 / 1e6,
+            call.txn.len(),
+            1e6 * memory_bound,
+            1e6 * call.cost.streaming(),
+            call.cost.streaming() / memory_bound,
+            core / call.cost.streaming(),
         );
-        let (mut bound, mut streaming, mut total) = (0.0, 0.0, 0.0);
-        for &(name, n, k, times) in products {
-            let shape = Shape { n, k, group: k, results: Results::of_fifteen_bits(k) };
-            let call = design.call(&shape)?;
-            let Tiling { passes, units, .. } = call.tiling;
-            let padding = padding_percent(&call.tiling);
-            let Cost { memory_bound, core, .. } = call.cost;
-            println!(
-                "{name:>9} {n:>7} {k:>6} {:>8} {passes:>6} {units:>6} {padding:>6.2} {:>6.2} {:>7} {:>8.1} {:>8.1} {:>6.3} {:>5.2}",
-                format!("{:?}", shape.results).to_lowercase().split_off(0)[..8].to_owned(),
-                call.tiling.streamed_bytes() as f64 / 1e6,
-                call.txn.len(),
-                1e6 * memory_bound,
-                1e6 * call.cost.streaming(),
-                call.cost.streaming() / memory_bound,
-                core / call.cost.streaming(),
-            );
-            bound += f64::from(times) * memory_bound;
-            streaming += f64::from(times) * call.cost.streaming();
-            total += f64::from(times) * call.cost.total();
-        }
+        bound += f64::from(times) * memory_bound;
+        streaming += f64::from(times) * call.cost.streaming();
+        total += f64::from(times) * call.cost.total();
+    }
+    println!(
+        "a step: bound {:.2} ms, streaming {:.2} ms (ratio {:.3}), with a dispatch a product {:.2} ms",
+        1e3 * bound,
+        1e3 * streaming,
+        streaming / bound,
+        1e3 * total
+    );
+    Ok(())
+}
+
+fn print_groups(design: &Design) -> Result<(), GemmError> {
+    println!("\nn = k = 4096 by the size of a group: bytes of the machine's memory");
+    println!(
+        "{:>6} {:>9} {:>12} {:>9} {:>9} {:>9} {:>9}",
+        "group", "results", "activations", "weights", "results", "us bound", "us model"
+    );
+    for group in GROUPS {
+        let shape = Shape { n: 4096, k: 4096, group, results: Results::of_fifteen_bits(group) };
+        let call = design.call(&shape)?;
         println!(
-            "a step: bound {:.2} ms, streaming {:.2} ms (ratio {:.3}), with a dispatch a product {:.2} ms",
-            1e3 * bound,
-            1e3 * streaming,
-            streaming / bound,
-            1e3 * total
+            "{group:>6} {:>9} {:>12} {:>9} {:>9} {:>9.1} {:>9.1}",
+            format!("{:?}", shape.results).to_lowercase(),
+            u64::from(call.tiling.passes) * call.buffers.activations,
+            call.buffers.weights,
+            call.buffers.results,
+            1e6 * call.cost.memory_bound,
+            1e6 * call.cost.streaming(),
         );
     }
     Ok(())

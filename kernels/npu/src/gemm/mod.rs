@@ -85,11 +85,19 @@ pub struct Design {
 }
 
 impl Design {
+    /// The design, with a program that is right under any latency a source names: it has the time.
+    ///
+    /// # Errors
+    /// None; those of the parts are passed on.
+    pub fn new() -> Result<Self, GemmError> {
+        Design::spaced(&Spacing::CONSERVATIVE)
+    }
+
     /// The design, with the core's operations as far apart as `spacing` asks.
     ///
     /// # Errors
     /// None for the spacings of this crate; those of the parts are passed on.
-    pub fn new(spacing: &Spacing) -> Result<Self, GemmError> {
+    pub fn spaced(spacing: &Spacing) -> Result<Self, GemmError> {
         let kernel = kernel::program(spacing)?;
         let configuration = mapping::configuration(&kernel.code)?.register_program()?;
         Ok(Design { kernel, configuration })

@@ -3,6 +3,7 @@
 use onebit_aie::ParseError;
 use thiserror::Error;
 
+use crate::core::CoreFault;
 use crate::geometry::{ChannelId, TileId};
 use crate::lock::LockId;
 use crate::switch::{MasterId, SlaveId};
@@ -16,6 +17,25 @@ pub enum Fault {
     #[error("core address {address:#x}: outside the data memories a core reaches")]
     NoSuchAddress {
         /// The core's own address.
+        address: u32,
+    },
+    /// A core cannot execute an instruction word.
+    #[error("program address {pc:#x}, `{word}`: {cause}")]
+    Core {
+        /// Byte address of the word in program memory.
+        pc: u32,
+        /// The word's text.
+        word: String,
+        /// Why.
+        #[source]
+        cause: CoreFault,
+    },
+    /// A load of memory that nobody wrote.
+    #[error("byte {address:#x} of {tile} is loaded, never written")]
+    UnwrittenLoaded {
+        /// The memory's tile.
+        tile: TileId,
+        /// The byte in that memory.
         address: u32,
     },
     /// A fault of a core, with the core's place.
@@ -154,14 +174,6 @@ pub enum Fault {
         slave: SlaveId,
         /// The packet's id.
         id: u8,
-    },
-    /// A word that has to be a packet's header and whose parity is wrong.
-    #[error("{source_channel}: sends {word:#010x} where a packet's header belongs")]
-    NotAHeader {
-        /// Where the word comes from.
-        source_channel: ChannelId,
-        /// The word.
-        word: u32,
     },
     /// A task-complete token that does not reach the controller.
     #[error(

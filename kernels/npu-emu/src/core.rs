@@ -1,1 +1,0 @@
-//! One AIE2P core.

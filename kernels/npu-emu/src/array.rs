@@ -60,6 +60,8 @@ pub enum Latency {
     Documented,
     /// As long as a program must be right with.
     Longest,
+    /// As documented; a program that would notice another latency is a fault.
+    Checked,
 }
 
 /// How a run is done.

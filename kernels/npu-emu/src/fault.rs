@@ -19,6 +19,25 @@ pub enum Fault {
         /// The core's own address.
         address: u32,
     },
+    /// A core cannot execute an instruction word.
+    #[error("program address {pc:#x}, `{word}`: {cause}")]
+    Core {
+        /// Byte address of the word in program memory.
+        pc: u32,
+        /// The word's text.
+        word: String,
+        /// Why.
+        #[source]
+        cause: CoreFault,
+    },
+    /// A load of memory that nobody wrote.
+    #[error("byte {address:#x} of {tile} is loaded, never written")]
+    UnwrittenLoaded {
+        /// The memory's tile.
+        tile: TileId,
+        /// The byte in that memory.
+        address: u32,
+    },
     /// A fault of a core, with the core's place.
     #[error("core of {tile}: {fault}")]
     InCore {
@@ -155,14 +174,6 @@ pub enum Fault {
         slave: SlaveId,
         /// The packet's id.
         id: u8,
-    },
-    /// A word that has to be a packet's header and whose parity is wrong.
-    #[error("{source_channel}: sends {word:#010x} where a packet's header belongs")]
-    NotAHeader {
-        /// Where the word comes from.
-        source_channel: ChannelId,
-        /// The word.
-        word: u32,
     },
     /// A task-complete token that does not reach the controller.
     #[error(
@@ -316,16 +327,5 @@ pub enum Fault {
         tile: TileId,
         /// The neighbour.
         neighbour: TileId,
-    },
-    /// A core cannot execute an instruction word.
-    #[error("program address {pc:#x}, `{word}`: {cause}")]
-    Core {
-        /// Byte address of the word in program memory.
-        pc: u32,
-        /// The word's text.
-        word: String,
-        /// Why.
-        #[source]
-        cause: CoreFault,
     },
 }

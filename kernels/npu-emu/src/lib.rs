@@ -5,6 +5,7 @@
 //! * [`geometry`], [`registers`]: where things are. [`tile`]: what is there.
 //! * [`memory`], [`lock`], [`channel`], [`descriptor`], [`switch`]: the parts of a tile.
 //! * [`routes`]: where data goes. `engine`, `transfer`, `compute`: what moves, and when.
+//! * [`dump`]: a design as text.
 //! * [`core`]: one AIE2P core: what its instructions do, and when their results are there.
 //! * [`bus`]: what a core sees of its tile and its neighbours.
 //!
@@ -18,6 +19,7 @@ pub mod bus;
 pub mod channel;
 pub mod core;
 pub mod descriptor;
+pub mod dump;
 pub mod fault;
 pub mod geometry;
 pub mod lock;

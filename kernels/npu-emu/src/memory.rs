@@ -50,6 +50,13 @@ impl Memory {
         Ok(bytes)
     }
 
+    /// The `length` bytes at `address`, zero where nobody wrote; None when they end behind the
+    /// memory.
+    pub fn raw(&self, address: u32, length: usize) -> Option<&[u8]> {
+        let start = address as usize;
+        self.bytes.get(start..start + length)
+    }
+
     /// Writes `bytes` at `address`.
     ///
     /// # Errors

@@ -107,10 +107,10 @@ impl Routes {
         let mut routes = Routes::default();
         for tile in tiles {
             for channel in tile.channels.iter().map(|channel| channel.id) {
-                if channel.direction == Direction::MemoryToStream {
-                    if let Some(route) = fabric.route_of(channel)? {
-                        routes.from.insert(channel, route);
-                    }
+                if channel.direction == Direction::MemoryToStream
+                    && let Some(route) = fabric.route_of(channel)?
+                {
+                    routes.from.insert(channel, route);
                 }
             }
             let control =

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Fault;
 use crate::channel::Channel;
+use crate::core::{Core, Status};
 use crate::descriptor::WORDS;
 use crate::geometry::{ChannelId, Direction, TileId, TileKind, bits};
 use crate::lock::Locks;
@@ -34,6 +35,10 @@ pub struct Tile {
     pub shim_demux: u32,
     /// The control register of its core.
     pub core_control: u32,
+    /// Its core, from its first cycle after a reset on.
+    pub core: Option<Box<Core>>,
+    /// What its core did last.
+    pub core_status: Status,
     /// Cycles up to which its core has worked.
     pub core_time: u64,
     /// Registers that were written and mean nothing to data.
@@ -48,6 +53,7 @@ const OUT_OF_ORDER: u32 = 1 << 3;
 const COMPRESSION: u32 = 1 << 4;
 const CORE_ENABLE: u32 = 1;
 const CORE_RESET: u32 = 2;
+const CORE_DONE: u32 = 1 << 20;
 
 impl Tile {
     /// The tile at `id` after a reset of the array.
@@ -69,6 +75,8 @@ impl Tile {
             shim_mux: 0,
             shim_demux: 0,
             core_control: CORE_RESET,
+            core: None,
+            core_status: Status::Disabled,
             core_time: 0,
             others: BTreeMap::new(),
         }
@@ -103,6 +111,8 @@ impl Tile {
                 if let Some(place) = self.program.get_mut(byte..byte + 4) {
                     place.copy_from_slice(&word.to_le_bytes());
                 }
+                // A core that has begun keeps its own copy, decoded.
+                self.core = None;
             }
             Register::Lock(index) => self.locks.set(index, word),
             Register::Descriptor { index, word: number } => {
@@ -120,7 +130,12 @@ impl Tile {
             Register::Slot { slave, slot } => self.switch.write_slot(slave, slot, word),
             Register::ShimMux => self.shim_mux = word,
             Register::ShimDemux => self.shim_demux = word,
-            Register::CoreControl => self.core_control = word,
+            Register::CoreControl => {
+                self.core_control = word;
+                if word & CORE_RESET != 0 {
+                    self.core = None;
+                }
+            }
             Register::CascadeControl => {
                 self.others.insert(offset, word);
             }
@@ -176,7 +191,11 @@ impl Tile {
             }
             Register::ShimMux => self.shim_mux,
             Register::ShimDemux => self.shim_demux,
-            Register::CoreControl | Register::CoreStatus => self.core_control,
+            Register::CoreControl => self.core_control,
+            Register::CoreStatus => match self.core_status {
+                Status::Done => self.core_control | CORE_DONE,
+                Status::Ran | Status::WaitsForLock { .. } | Status::Disabled => self.core_control,
+            },
             Register::CascadeControl | Register::Inert | Register::Unknown => {
                 self.others.get(&offset).copied().unwrap_or(0)
             }

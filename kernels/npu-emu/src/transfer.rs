@@ -540,7 +540,8 @@ fn header_word(kind: u8, id: u8, tile: TileId) -> u32 {
         | u32::from(kind) << 12
         | u32::from(tile.row) << 16
         | u32::from(tile.column) << 21;
-    word | (word.count_ones() + 1) % 2 << 31
+    let parity = (word.count_ones() + 1) % 2;
+    word | parity << 31
 }
 
 /// Where words of a channel are in a space that it shares with whoever may meet it there: the

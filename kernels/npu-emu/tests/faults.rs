@@ -123,7 +123,7 @@ fn a_port_that_does_not_exist() {
 fn a_port_that_is_off() {
     assert_fault!(
         changed(|design, _| {
-            design.set(0, MEMORY, 0xb0004, 1 << 31 | 1 + 7);
+            design.set(0, MEMORY, 0xb0004, 1 << 31 | 8);
         }),
         Fault::SilentPort { .. }
     );

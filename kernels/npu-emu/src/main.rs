@@ -1,0 +1,211 @@
+//! `onebit-aie-emu`: runs an npu4 xclbin and an instruction stream, or shows what is in them.
+//!
+//! All work is the library's; here are files, flags and text.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use onebit_aie::txn::Txn;
+use onebit_aie_emu::array::{Latency, Leftover, Spans, UnknownRegisters, Unwritten};
+use onebit_aie_emu::report::{Report, Span};
+use onebit_aie_emu::{Array, Options, dump};
+use serde_json::json;
+
+/// Emulates AMD's XDNA 2 array (npu4) from the bytes of a design.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs an instruction stream on a configured array.
+    Run(RunArguments),
+    /// Shows every tile of a design: program, routes, descriptors, locks.
+    Dump {
+        /// The design.
+        xclbin: PathBuf,
+    },
+    /// Shows the operations of an instruction stream, or a raw program of a core.
+    Disasm {
+        /// The stream or the program.
+        file: PathBuf,
+        /// The file is a core's program and not an instruction stream.
+        #[arg(long)]
+        core: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    /// The design.
+    #[arg(long)]
+    xclbin: PathBuf,
+    /// The instruction stream; several run one after the other on the kept array.
+    #[arg(long, required = true)]
+    txn: Vec<PathBuf>,
+    /// A file for the next of the kernel's arguments.
+    #[arg(long = "arg", value_name = "FILE")]
+    inputs: Vec<PathBuf>,
+    /// A zeroed argument behind the others, written to a file at the end: FILE:BYTES.
+    #[arg(long = "arg-out", value_name = "FILE:BYTES", value_parser = output)]
+    outputs: Vec<(PathBuf, usize)>,
+    /// Where to write who worked when, for a viewer of Chrome traces. Times are modelled.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Draws the order of what happens at once.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long the results of cores take.
+    #[arg(long, value_enum, default_value = "documented")]
+    latency: LatencyName,
+    /// Refuses registers that nothing is known of.
+    #[arg(long)]
+    strict: bool,
+    /// Gives cores zeros for memory that nobody wrote, instead of a fault.
+    #[arg(long)]
+    zeros: bool,
+    /// Allows data to be under way at the end.
+    #[arg(long)]
+    keep_leftover: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LatencyName {
+    Min,
+    Max,
+    Documented,
+    Checked,
+}
+
+fn output(text: &str) -> Result<(PathBuf, usize), String> {
+    let (file, bytes) = text.rsplit_once(':').ok_or("expected FILE:BYTES")?;
+    let bytes = bytes.parse().map_err(|error| format!("bytes: {error}"))?;
+    Ok((PathBuf::from(file), bytes))
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run(&arguments),
+        Command::Dump { xclbin } => dump_design(&xclbin),
+        Command::Disasm { file, core } => disassemble(&file, core),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), String> {
+    std::fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn options(arguments: &RunArguments) -> Options {
+    let mut options = Options { seed: arguments.seed, ..Options::default() };
+    options.latency = match arguments.latency {
+        LatencyName::Min => Latency::Shortest,
+        LatencyName::Max => Latency::Longest,
+        LatencyName::Documented => Latency::Documented,
+        LatencyName::Checked => Latency::Checked,
+    };
+    if arguments.strict {
+        options.unknown_registers = UnknownRegisters::Refused;
+    }
+    if arguments.zeros {
+        options.unwritten = Unwritten::ZerosForCores;
+    }
+    if arguments.keep_leftover {
+        options.leftover = Leftover::Kept;
+    }
+    if arguments.trace.is_some() {
+        options.spans = Spans::Recorded;
+    }
+    options
+}
+
+fn run(arguments: &RunArguments) -> Result<(), String> {
+    let xclbin = read(&arguments.xclbin)?;
+    let mut array =
+        Array::configure(&xclbin, options(arguments)).map_err(|fault| fault.to_string())?;
+    let mut buffers: Vec<Vec<u8>> = arguments.inputs.iter().map(read).collect::<Result<_, _>>()?;
+    buffers.extend(arguments.outputs.iter().map(|&(_, bytes)| vec![0; bytes]));
+    let mut spans = Vec::new();
+    for txn in &arguments.txn {
+        let report = array
+            .run(&read(txn)?, &mut buffers)
+            .map_err(|fault| format!("{}: {fault}", txn.display()))?;
+        print_report(&report);
+        spans.extend(report.spans);
+    }
+    for ((path, _), bytes) in arguments.outputs.iter().zip(&buffers[arguments.inputs.len()..]) {
+        write(path, bytes)?;
+    }
+    match &arguments.trace {
+        Some(path) => write(path, trace(&spans).to_string().as_bytes()),
+        None => Ok(()),
+    }
+}
+
+fn print_report(report: &Report) {
+    println!("operations      {} ({} syncs)", report.operations, report.syncs);
+    println!("modelled cycles {} ({:.1} us at 1.8 GHz)", report.cycles, report.microseconds());
+    println!("  of which the machine's memory is the limit: {}", report.memory_cycles);
+    println!("bytes           {} read, {} written", report.bytes_read, report.bytes_written);
+    println!("core words      {}", report.core_words);
+    println!("groups          {}", report.groups);
+    for (tile, offset) in &report.unknown_registers {
+        println!("unknown register {offset:#x} of {tile}");
+    }
+    for text in &report.waiting {
+        println!("at the end: {text}");
+    }
+}
+
+/// Spans in the format of Chrome's trace viewer, with cycles in the place of microseconds.
+fn trace(spans: &[Span]) -> serde_json::Value {
+    let events: Vec<serde_json::Value> = spans
+        .iter()
+        .map(|span| {
+            json!({
+                "ph": "X",
+                "name": span.what,
+                "pid": span.tile.to_string(),
+                "tid": span.who,
+                "ts": span.start,
+                "dur": span.end - span.start,
+            })
+        })
+        .collect();
+    json!({ "traceEvents": events, "otherData": { "times": "modelled cycles" } })
+}
+
+fn dump_design(path: &PathBuf) -> Result<(), String> {
+    let array =
+        Array::configure(&read(path)?, Options::default()).map_err(|fault| fault.to_string())?;
+    print!("{}", dump::array(&array));
+    Ok(())
+}
+
+fn disassemble(path: &PathBuf, core: bool) -> Result<(), String> {
+    let bytes = read(path)?;
+    if core {
+        print!("{}", dump::program(&bytes));
+        return Ok(());
+    }
+    let txn = Txn::parse(&bytes).map_err(|error| error.to_string())?;
+    println!("{:?}", txn.header);
+    for (index, op) in txn.ops.iter().enumerate() {
+        println!("{index:6}  {op:x?}");
+    }
+    Ok(())
+}

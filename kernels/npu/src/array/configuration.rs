@@ -23,6 +23,19 @@ const PORT_ENABLE: u32 = 1 << 31;
 const SHIM_MUX: u32 = 0x1_f000;
 const SHIM_DEMUX: u32 = 0x1_f004;
 
+/// The id that reports of a channel carry to reach the controller of the array, and the lowest bit
+/// of it in the channel's control register (compiled designs; aie-rt `XAie_DmaSetControllerId`).
+const CONTROLLER: u32 = 15;
+const CONTROLLER_SHIFT: u32 = 8;
+const CONTROLLER_MASK: u32 = 0x1f << CONTROLLER_SHIFT;
+/// A slot of a packet-switched input: packets with all five bits of [`CONTROLLER`] go to arbiter 5
+/// as message 3; the output takes that from there. Arbiter and message are those of
+/// compiled designs.
+const PACKETS: u32 = 1 << 30;
+const REPORT_SLOT: u32 = CONTROLLER << 24 | 0x1f << 16 | 1 << 8 | 3 << 4 | 5;
+const REPORT_OUTPUT: u32 = 1 << (3 + 3) | 5;
+const SWITCH_SLOTS: u32 = 0x3_f200;
+
 /// How a channel runs a chain of descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -69,13 +82,14 @@ pub fn queue_register(channel: Channel) -> Result<RegisterAddress, ArrayError> {
     Ok(channel.tile.register(channel.control() + 4))
 }
 
-/// The register in which the controller's number for `channel`'s reports stands.
+/// The write that addresses the reports of `channel` to the controller.
 ///
 /// # Errors
 /// A channel that the tile does not have.
-pub fn control_register(channel: Channel) -> Result<RegisterAddress, ArrayError> {
+pub fn report_to_controller(channel: Channel) -> Result<RegisterOp, ArrayError> {
     channel.check()?;
-    Ok(channel.tile.register(channel.control()))
+    let value = CONTROLLER << CONTROLLER_SHIFT;
+    Ok(mask_write(channel.tile, channel.control(), CONTROLLER_MASK, value))
 }
 
 /// The register of the first word of a descriptor.
@@ -113,6 +127,8 @@ pub struct Configuration {
     /// For each output, its input and the numbers of both.
     routes: BTreeMap<(Tile, Port), (Port, u32, u32)>,
     shim_channels: Vec<Channel>,
+    /// Tiles whose reports leave the array, with the numbers of the input and the output.
+    report_routes: Vec<(Tile, u32, u32)>,
 }
 
 impl Configuration {
@@ -221,6 +237,23 @@ impl Configuration {
         Ok(Port::new(Side::South, index))
     }
 
+    /// Lets the reports of a shim's own channels out of the array, to the controller: packets from
+    /// its control port to south output 0.
+    ///
+    /// # Errors
+    /// A tile that is not a shim, or one whose way out is in use.
+    pub fn report_route(&mut self, tile: Tile) -> Result<(), ArrayError> {
+        let is_shim = tile.kind() == TileKind::Shim;
+        tile.check("way to the controller", 0, u64::from(is_shim))?;
+        let (from, to) = (Port::new(Side::Control, 0), Port::new(Side::South, 0));
+        let (slave, master) = connection(tile, from, to)?;
+        if let Some(&(first, ..)) = self.routes.get(&(tile, to)) {
+            return Err(ArrayError::DrivenTwice { tile, to, first, second: from });
+        }
+        self.report_routes.push((tile, slave, master));
+        Ok(())
+    }
+
     /// The writes that make the configuration, in the order of compiled designs: programs with
     /// everything in reset, data, locks, descriptors, queues, routes, and at last the cores.
     ///
@@ -277,6 +310,13 @@ impl Configuration {
             let registers = tile.kind().registers();
             ops.push(write(tile, registers.switch_masters + 4 * master, PORT_ENABLE | slave));
             ops.push(write(tile, registers.switch_slaves + 4 * slave, PORT_ENABLE));
+        }
+        for &(tile, slave, master) in &self.report_routes {
+            let registers = tile.kind().registers();
+            let output = PORT_ENABLE | PACKETS | REPORT_OUTPUT;
+            ops.push(write(tile, registers.switch_masters + 4 * master, output));
+            ops.push(write(tile, registers.switch_slaves + 4 * slave, PORT_ENABLE | PACKETS));
+            ops.push(write(tile, SWITCH_SLOTS + 0x10 * slave, REPORT_SLOT));
         }
         for channel in &self.shim_channels {
             let (offset, bit) = match channel.direction {

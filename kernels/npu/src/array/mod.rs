@@ -3,7 +3,7 @@
 //! [`Configuration`] collects programs, locks, buffer descriptors, queues and routes, refuses what
 //! the array has no room for or no way to do ([`ArrayError`]), and says the rest as a
 //! [`crate::program::RegisterProgram`]. Only what this crate's designs need is here: linear
-//! descriptors, and circuit-switched routes.
+//! descriptors, circuit-switched routes, and the packet-switched one of reports to the controller.
 //!
 //! Register offsets, fields and sizes: aie-rt `driver/src/global/xaie2pgbl_params.h` and
 //! `xaie2pgbl_reginit.c`, `driver/src/dma/xaie_dma_aieml.c`; which connections a tile has:
@@ -16,8 +16,8 @@ mod route;
 mod tile;
 
 pub use configuration::{
-    Configuration, Reports, Run, control_register, data_register, descriptor_register,
-    queue_register,
+    Configuration, Reports, Run, data_register, descriptor_register, queue_register,
+    report_to_controller,
 };
 pub use descriptor::{Acquire, Descriptor, DescriptorId, Release};
 pub use error::ArrayError;

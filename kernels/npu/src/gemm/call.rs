@@ -8,16 +8,11 @@ use super::mapping::{
 use super::memory::PARAMETERS;
 use super::{GemmError, Results, Tiling};
 use crate::array::{
-    COLUMNS, Channel, Descriptor, DescriptorId, Reports, Run, control_register, data_register,
-    descriptor_register, queue_register,
+    COLUMNS, Channel, Descriptor, DescriptorId, Reports, Run, data_register, descriptor_register,
+    queue_register, report_to_controller,
 };
 use crate::program::{RegisterAddress, RegisterOp};
 use crate::txn::{Direction, Txn, TxnHeader, TxnOp};
-
-/// The controller's own number, which reports of a channel must carry (compiled designs).
-const CONTROLLER: u32 = 15;
-const CONTROLLER_SHIFT: u32 = 8;
-const CONTROLLER_MASK: u32 = 0x1f << CONTROLLER_SHIFT;
 
 /// The word of a shim descriptor that holds the low half of its address.
 const ADDRESS_WORD: u32 = 4;
@@ -168,11 +163,7 @@ impl Stream {
 
     /// Lets the reports of `channel` go to the controller.
     fn reports(&mut self, channel: Channel) -> Result<(), GemmError> {
-        self.ops.push(TxnOp::Register(RegisterOp::MaskWrite {
-            address: control_register(channel)?,
-            mask: CONTROLLER_MASK,
-            value: CONTROLLER << CONTROLLER_SHIFT,
-        }));
+        self.ops.push(TxnOp::Register(report_to_controller(channel)?));
         Ok(())
     }
 

@@ -179,7 +179,8 @@ fn shim(to: &mut Configuration, tile: Tile, count: u8) -> Result<(), ArrayError>
     let weights = to.shim_port(Channel::from_memory(tile, WEIGHT_CHANNEL))?;
     to.connect(tile, weights, port(Side::North, SHIM_WEIGHT_LANE))?;
     let results = to.shim_port(Channel::into_memory(tile, RESULT_CHANNEL))?;
-    to.connect(tile, port(Side::North, 0), results)
+    to.connect(tile, port(Side::North, 0), results)?;
+    to.report_route(tile)
 }
 
 /// Descriptors: even channels have 0 to 23, odd ones 24 to 47; all of them are in use but two

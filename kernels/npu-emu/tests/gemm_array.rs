@@ -1,0 +1,128 @@
+//! The whole matrix design: its xclbin's and its calls' bytes, run on the emulated array, give the
+//! product bit for bit.
+
+mod gemm_data;
+
+use gemm_data::Operands;
+use onebit_aie::gemm::block::Spacing;
+use onebit_aie::gemm::{Argument, Call, Design, Results, Shape, pack};
+use onebit_aie::txn::{Txn, TxnHeader};
+use onebit_aie_emu::array::{Latency, Options, UnknownRegisters};
+use onebit_aie_emu::report::Report;
+use onebit_aie_emu::{Array, Fault};
+
+fn options(seed: Option<u64>, latency: Latency) -> Options {
+    let unknown_registers = UnknownRegisters::Refused;
+    Options { seed, latency, unknown_registers, ..Options::default() }
+}
+
+/// The bytes that a driver would load.
+fn xclbin(design: &Design) -> Vec<u8> {
+    design.xclbin().unwrap().to_bytes().unwrap()
+}
+
+/// Runs one call and gives back its unpacked results.
+fn run(array: &mut Array, call: &Call, operands: &Operands) -> Result<(Vec<i32>, Report), Fault> {
+    let tiling = &call.tiling;
+    let mut arguments = vec![Vec::new(); 3];
+    arguments[Argument::Activations as usize] =
+        pack::activations(tiling, &operands.high, &operands.low);
+    arguments[Argument::Weights as usize] = pack::weights(tiling, &operands.weights);
+    arguments[Argument::Results as usize] = vec![0xa5; call.buffers.results as usize];
+    let report = array.run(&call.txn, &mut arguments)?;
+    Ok((pack::results(tiling, 32, &arguments[Argument::Results as usize]), report))
+}
+
+/// Runs `shape` on `array` and compares every result with its sum of products.
+fn check(array: &mut Array, design: &Design, shape: &Shape, seed: u64) -> Report {
+    let call = design.call(shape).unwrap();
+    let operands = Operands::random(shape, 32, seed);
+    let (found, report) = run(array, &call, &operands).unwrap();
+    let expected = pack::product(&call.tiling, &operands.high, &operands.low, &operands.weights);
+    let wrong = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+    assert_eq!((wrong, found.len()), (None, expected.len()), "{shape:?}");
+    report
+}
+
+const fn shape(n: u32, k: u32, group: u32, results: Results) -> Shape {
+    Shape { n, k, group, results }
+}
+
+const SHAPES: [Shape; 7] = [
+    shape(64, 64, 64, Results::Combined),
+    shape(192, 576, 576, Results::Combined),
+    shape(576, 576, 576, Results::Combined),
+    shape(100, 200, 200, Results::Separate),
+    shape(1024, 512, 256, Results::Separate),
+    shape(1, 1, 1, Results::Combined),
+    shape(4200, 192, 64, Results::Combined),
+];
+
+/// One array, many calls: a call leaves the array as it found it, whatever the next shape is.
+#[test]
+fn calls_of_all_shapes_follow_one_configuration() {
+    let design = Design::new().unwrap();
+    let mut array = Array::configure(&xclbin(&design), options(None, Latency::Documented)).unwrap();
+    for (seed, shape) in (0..).zip(SHAPES.iter().chain(SHAPES.iter().rev())) {
+        check(&mut array, &design, shape, seed);
+    }
+}
+
+#[test]
+fn no_latency_and_no_order_of_events_changes_a_result() {
+    for spacing in [Spacing::CONSERVATIVE, Spacing::DOCUMENTED] {
+        let design = Design::spaced(&spacing).unwrap();
+        let container = xclbin(&design);
+        for (seed, shape) in (1..).zip(&SHAPES[..5]) {
+            let latencies = match spacing {
+                Spacing::CONSERVATIVE => {
+                    vec![Latency::Shortest, Latency::Documented, Latency::Longest, Latency::Checked]
+                }
+                _ => vec![Latency::Documented],
+            };
+            for latency in latencies {
+                let options = options(Some(seed), latency);
+                let mut array = Array::configure(&container, options).unwrap();
+                check(&mut array, &design, shape, seed);
+            }
+        }
+    }
+}
+
+/// The configuration may as well come as an instruction stream.
+#[test]
+fn configured_by_a_stream_it_does_the_same() {
+    let design = Design::new().unwrap();
+    let stream = Txn::from_program(TxnHeader::npu4(8), design.configuration());
+    let mut array = Array::new(options(None, Latency::Documented));
+    array.run(&stream.to_bytes().unwrap(), &mut []).unwrap();
+    check(&mut array, &design, &SHAPES[2], 5);
+}
+
+/// The array moves what the tiling says, and takes the time that the model says.
+#[test]
+fn traffic_and_time_are_those_of_the_model() {
+    let design = Design::new().unwrap();
+    for (shape, most) in [
+        (shape(960, 576, 576, Results::Combined), 1.35),
+        (shape(3072, 576, 576, Results::Combined), 1.15),
+        (shape(1024, 2048, 2048, Results::Separate), 1.15),
+    ] {
+        let mut array =
+            Array::configure(&xclbin(&design), options(None, Latency::Documented)).unwrap();
+        let report = check(&mut array, &design, &shape, 9);
+        let call = design.call(&shape).unwrap();
+        let streamed = report.bytes_read + report.bytes_written;
+        assert_eq!(streamed, call.tiling.streamed_bytes(), "{shape:?}");
+        let ratio = report.microseconds() / (1e6 * call.cost.streaming());
+        assert!((0.9..most).contains(&ratio), "{shape:?}: {ratio} of the model");
+    }
+}
+
+/// The largest product of the plan: 32 rows, 8192 k, 16384 outputs.
+#[test]
+fn a_product_of_134_million_weights() {
+    let design = Design::new().unwrap();
+    let mut array = Array::configure(&xclbin(&design), options(None, Latency::Documented)).unwrap();
+    check(&mut array, &design, &shape(16384, 8192, 8192, Results::Separate), 3);
+}

@@ -1,0 +1,245 @@
+//! One thing wrong at a time: in the program, the configuration or the call of the matrix design.
+//! The emulated array must find each, as a fault or as a wrong product.
+
+mod gemm_data;
+
+use gemm_data::Operands;
+use onebit_aie::cdo::Cdo;
+use onebit_aie::gemm::block::Spacing;
+use onebit_aie::gemm::{Design, Results, Shape, kernel, mapping, pack};
+use onebit_aie::isa::assemble;
+use onebit_aie::pdi::Pdi;
+use onebit_aie::program::{RegisterAddress, RegisterOp, RegisterProgram};
+use onebit_aie::txn::{Txn, TxnOp};
+use onebit_aie::xclbin::Xclbin;
+use onebit_aie_emu::Array;
+use onebit_aie_emu::array::{Latency, Options};
+
+/// What is wrong.
+enum Mutation {
+    /// In the block with this label, the first such text becomes another.
+    Program { label: &'static str, from: &'static str, to: &'static str },
+    /// A word of the configuration: the write to this register of this tile, its word.
+    Word { column: u32, row: u32, offset: u32, word: usize, change: fn(u32) -> u32 },
+    /// A write of the configuration that is missing.
+    Missing { column: u32, row: u32, offset: u32 },
+    /// The operations of the call.
+    Call(fn(&mut Vec<TxnOp>)),
+}
+
+use Mutation::{Call, Missing, Program, Word};
+
+/// Two products: with one sum for each output and both planes combined, and the contrary.
+const SHAPES: [Shape; 2] = [
+    Shape { n: 640, k: 576, group: 576, results: Results::Combined },
+    Shape { n: 1024, k: 512, group: 256, results: Results::Separate },
+];
+
+/// A granule that is lost in each call is missed when the ring has no other left.
+const ROUNDS: usize = 5;
+
+#[rustfmt::skip]
+const MUTATIONS: &[(&str, Mutation)] = &[
+    // The program of the compute tiles.
+    ("activations never given back", Program { label: "segment_end", from: "rel #48, r9", to: "nopx" }),
+    ("one granule of activations given back", Program { label: "segment_end", from: "rel #48, r9", to: "rel #48, r14" }),
+    ("weights never given back", Program { label: "weights_done", from: "rel #50, r14", to: "nopx" }),
+    ("the call's last weights never given back", Program { label: "drop_weights", from: "rel #50, r14", to: "nopx" }),
+    ("results never announced", Program { label: "combined", from: "rel #53, r14", to: "nopx" }),
+    ("results of one plane never announced", Program { label: "separate_low", from: "rel #53, r14", to: "nopx" }),
+    ("activations not waited for", Program { label: "segment", from: "acq #49, r11", to: "nopx" }),
+    ("weights not waited for", Program { label: "next_weights", from: "acq #51, r13", to: "nopx" }),
+    ("room for results not waited for", Program { label: "separate_low", from: "acq #52, r13", to: "nopx" }),
+    ("a call's parameters not waited for", Program { label: "call", from: "acq #49, r13", to: "nopx" }),
+    ("one brick too few", Program { label: "brick", from: "add r5, r5, #-1", to: "add r5, r5, #-2" }),
+    ("a granule of weights has a brick less", Program { label: "brick", from: "add r12, r12, #-1", to: "add r12, r12, #-2" }),
+    ("a loop's condition turned round", Program { label: "unit_end", from: "jnz r4", to: "jz r4" }),
+    ("a jump to the wrong loop", Program { label: "segment_end", from: "jnz r3, #@segment", to: "jnz r3, #@group" }),
+    ("a delay slot too few", Program { label: "unit_end", from: "  nop\n", to: "" }),
+    ("the ring of activations half as long", Program { label: "setup", from: "movxm r17, #8191", to: "movxm r17, #4095" }),
+    ("weights from 64 bytes on", Program { label: "setup", from: "movxm r28, #507904", to: "movxm r28, #507968" }),
+    ("another product", Program { label: "setup", from: "movxm r30, #776", to: "movxm r30, #768" }),
+    ("the high plane counts 64 times", Program { label: "combined", from: "vadd.32 x3, x3, x3", to: "nopm" }),
+    ("the planes change places", Program { label: "brick", from: "vmac dm0, dm0, x0, x2", to: "vmac dm0, dm0, x1, x2" }),
+    ("sums of a segment start from zero", Program { label: "segment_end", from: "mov m0, m1", to: "mov m0, r0" }),
+    ("a parameter used before its load lands", Program { label: "call", from: "  nop\n  sub r11", to: "  sub r11" }),
+    // The configuration.
+    ("no room in the ring of weights", Word { column: 3, row: 1, offset: 0xc0100, word: 0, change: |_| 0 }),
+    ("room for more activations than the ring has", Word { column: 3, row: 1, offset: 0xc0000, word: 0, change: |_| 4 }),
+    ("activations announced that are not there", Word { column: 2, row: 3, offset: 0x1f010, word: 0, change: |_| 8 }),
+    ("a descriptor one word short", Word { column: 1, row: 2, offset: 0x1d000, word: 0, change: |word| word - 1 }),
+    ("a descriptor 64 bytes further", Word { column: 7, row: 5, offset: 0x1d100, word: 0, change: |word| word + (16 << 14) }),
+    ("a chain that skips a granule", Word { column: 4, row: 2, offset: 0x1d000, word: 5, change: |word| word + (1 << 27) }),
+    ("a chain that ends", Word { column: 4, row: 4, offset: 0x1d120, word: 5, change: |word| word & !(1 << 26) }),
+    ("two descriptors change places", Word { column: 0, row: 1, offset: 0xa0500, word: 1, change: |word| word + 0x80 }),
+    ("a lock of the western neighbour", Word { column: 5, row: 1, offset: 0xa0180, word: 7, change: |word| word - 64 }),
+    ("a descriptor that takes nothing", Word { column: 5, row: 2, offset: 0x1d180, word: 5, change: |word| word & !(1 << 12) }),
+    ("a descriptor that gives two", Word { column: 6, row: 4, offset: 0x1d100, word: 5, change: |word| word + (1 << 18) }),
+    ("activations of the tile above", Word { column: 2, row: 2, offset: 0x3f004, word: 0, change: |word| word + 1 }),
+    ("results to the wrong lane", Word { column: 2, row: 3, offset: 0x3f018, word: 0, change: |word| word - 1 }),
+    ("no way to the tiles above", Missing { column: 6, row: 2, offset: 0x3f044 }),
+    ("no way to the next column", Missing { column: 3, row: 0, offset: 0x3f048 }),
+    ("a shim's DMA not connected", Missing { column: 4, row: 0, offset: 0x1f004 }),
+    ("reports that lead nowhere", Missing { column: 1, row: 0, offset: 0x3f008 }),
+    ("a core that does not run", Word { column: 7, row: 2, offset: 0x32000, word: 3, change: |_| 0 }),
+    ("a channel that is not started", Missing { column: 7, row: 1, offset: 0xa0644 }),
+    // The call.
+    ("weights one granule short", Call(|ops| shim_word(ops, 3, 1, 0, |word| word - 512))),
+    ("results one word short", Call(|ops| shim_word(ops, 5, 2, 0, |word| word - 1))),
+    ("weights of the next column", Call(|ops| patch(ops, 4, 1, |argument, addend| (argument, addend + 2048)))),
+    ("activations from the buffer of weights", Call(|ops| patch(ops, 0, 0, |_, addend| (1, addend)))),
+    ("one output block more", Call(|ops| parameter(ops, 3, |word| word + 1))),
+    ("a segment less", Call(|ops| parameter(ops, 2, |word| word - 1))),
+    ("a pass more", Call(|ops| parameter(ops, 0, |word| word + 1))),
+    ("no parameters for a tile", Call(|ops| { ops.remove(9); })),
+    ("weights not started", Call(|ops| remove_start(ops, 6, 0x1d21c))),
+    ("activations sent twice", Call(|ops| start(ops, 0, 0x1d214, |word| word + (1 << 16)))),
+    ("results not reported", Call(|ops| start(ops, 2, 0x1d204, |word| word & !(1 << 31)))),
+    ("a wait for another channel", Call(|ops| {
+        if let Some(TxnOp::Sync { channel, .. }) = ops.last_mut() { *channel = 1; }
+    })),
+];
+
+fn shim_word(ops: &mut [TxnOp], column: u32, id: u32, word: usize, change: fn(u32) -> u32) {
+    let at = RegisterAddress::new(column, 0, 0x1d000 + 0x20 * id).unwrap();
+    for op in ops {
+        if let TxnOp::Register(RegisterOp::BlockWrite { address, data }) = op
+            && *address == at
+        {
+            data[word] = change(data[word]);
+        }
+    }
+}
+
+fn patch(ops: &mut [TxnOp], column: u32, id: u32, change: fn(u32, u64) -> (u32, u64)) {
+    let at = RegisterAddress::new(column, 0, 0x1d004 + 0x20 * id).unwrap();
+    for op in ops {
+        if let TxnOp::AddressPatch { register, argument, addend } = op
+            && *register == at
+        {
+            (*argument, *addend) = change(*argument, *addend);
+        }
+    }
+}
+
+/// Changes a parameter of one tile.
+fn parameter(ops: &mut [TxnOp], index: usize, change: fn(u32) -> u32) {
+    if let Some(TxnOp::Register(RegisterOp::BlockWrite { data, .. })) = ops.get_mut(17) {
+        data[index] = change(data[index]);
+    }
+}
+
+fn start(ops: &mut [TxnOp], column: u32, offset: u32, change: fn(u32) -> u32) {
+    let at = RegisterAddress::new(column, 0, offset).unwrap();
+    for op in ops {
+        if let TxnOp::Register(RegisterOp::Write32 { address, value }) = op
+            && *address == at
+        {
+            *value = change(*value);
+        }
+    }
+}
+
+fn remove_start(ops: &mut Vec<TxnOp>, column: u32, offset: u32) {
+    let at = RegisterAddress::new(column, 0, offset).unwrap();
+    ops.retain(
+        |op| !matches!(op, TxnOp::Register(RegisterOp::Write32 { address, .. }) if *address == at),
+    );
+}
+
+impl Mutation {
+    fn text(&self, text: &str) -> String {
+        let Program { label, from, to } = self else { return text.to_owned() };
+        let at = text.find(&format!("\n{label}:\n")).expect(label);
+        let place = at + text[at..].find(from).expect(from);
+        format!("{}{to}{}", &text[..place], &text[place + from.len()..])
+    }
+
+    fn configuration(&self, program: &mut RegisterProgram) {
+        let register = |column: &u32, row: &u32, offset: &u32| {
+            RegisterAddress::new(*column, *row, *offset).unwrap()
+        };
+        match self {
+            Program { .. } | Call(_) => {}
+            Missing { column, row, offset } => {
+                let at = register(column, row, offset);
+                let before = program.ops.len();
+                program.ops.retain(|op| address_of(op) != at);
+                assert!(program.ops.len() < before, "no write to {at:?}");
+            }
+            Word { column, row, offset, word, change } => {
+                let at = register(column, row, offset);
+                let mut writes: Vec<&mut RegisterOp> =
+                    program.ops.iter_mut().filter(|op| address_of(op) == at).collect();
+                // Registers that are written several times: `word` says which time.
+                let time = if writes.len() > 1 { *word } else { 0 };
+                match &mut *writes[time] {
+                    RegisterOp::Write32 { value, .. } | RegisterOp::MaskWrite { value, .. } => {
+                        *value = change(*value);
+                    }
+                    RegisterOp::BlockWrite { data, .. } => data[*word] = change(data[*word]),
+                }
+            }
+        }
+    }
+}
+
+fn address_of(op: &RegisterOp) -> RegisterAddress {
+    match op {
+        RegisterOp::Write32 { address, .. }
+        | RegisterOp::MaskWrite { address, .. }
+        | RegisterOp::BlockWrite { address, .. } => *address,
+    }
+}
+
+/// What the array makes of the design with `mutation`, `None` for none: `Ok` when both products
+/// are right [`ROUNDS`] times, else what went wrong.
+fn outcome(mutation: Option<&Mutation>) -> Result<(), String> {
+    // The program with less room for what is wrong with it.
+    let spacing = Spacing::DOCUMENTED;
+    let text = kernel::program(&spacing).unwrap().text;
+    let text = mutation.map_or(text.clone(), |mutation| mutation.text(&text));
+    let code = assemble(&text, 0).unwrap();
+    let mut program = mapping::configuration(&code).unwrap().register_program().unwrap();
+    if let Some(mutation) = mutation {
+        mutation.configuration(&mut program);
+    }
+    let pdi = Pdi::new(Cdo::from_program(&program));
+    let container = Xclbin::new(8, pdi).unwrap().to_bytes().unwrap();
+    let options = Options { latency: Latency::Documented, seed: Some(11), ..Options::default() };
+    let mut array = Array::configure(&container, options).map_err(|fault| fault.to_string())?;
+    let design = Design::spaced(&spacing).unwrap();
+    for (seed, shape) in (0..).zip([&SHAPES; ROUNDS].into_iter().flatten()) {
+        let call = design.call(shape).unwrap();
+        let mut txn = Txn::parse(&call.txn).unwrap();
+        if let Some(Call(change)) = mutation {
+            change(&mut txn.ops);
+        }
+        let operands = Operands::random(shape, 32, seed);
+        let mut arguments = vec![
+            pack::activations(&call.tiling, &operands.high, &operands.low),
+            pack::weights(&call.tiling, &operands.weights),
+            vec![0; call.buffers.results as usize],
+        ];
+        let run = array.run(&txn.to_bytes().unwrap(), &mut arguments);
+        run.map_err(|fault| fault.to_string())?;
+        let found = pack::results(&call.tiling, 32, &arguments[2]);
+        let expected =
+            pack::product(&call.tiling, &operands.high, &operands.low, &operands.weights);
+        if found != expected {
+            return Err(format!("{shape:?}: a wrong product"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn whatever_is_wrong_is_found() {
+    outcome(None).unwrap();
+    let unseen: Vec<&str> = MUTATIONS
+        .iter()
+        .filter(|(_, mutation)| outcome(Some(mutation)).is_ok())
+        .map(|(name, _)| *name)
+        .collect();
+    assert!(unseen.is_empty(), "not found: {unseen:#?}");
+}

@@ -14,8 +14,9 @@ const AFTER_LOCK: u32 = 4;
 const BEFORE_LOCK: u32 = 4;
 /// The same from a store that shifts and rounds, which accesses memory in cycle 7.
 const SHIFTED_BEFORE_LOCK: u32 = 6;
-/// Words by which a store that shifts and rounds is later than others.
-const SHIFTED_DELAY: u32 = 2;
+/// Words from a store that shifts and rounds to the first load that sees it: two more than from
+/// others, which loads of the next word see.
+const SHIFTED_DELAY: u32 = 3;
 /// Words from a store of part of a word to any other access (`IsPartWordStore`).
 const AFTER_PART: u32 = 7;
 
@@ -117,7 +118,7 @@ impl Memory {
         bus.store(address, bytes).map_err(from_bus)
     }
 
-    /// Writes 64 bytes at `address` two words later.
+    /// Writes 64 bytes at `address`, late.
     pub fn store_shifted(&mut self, address: u32, bytes: [u8; 64]) -> Result<(), CoreFault> {
         self.access(address, 64)?;
         self.before_lock = self.now + SHIFTED_BEFORE_LOCK;

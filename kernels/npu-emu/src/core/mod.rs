@@ -97,14 +97,14 @@ impl Core {
     }
 
     fn with(shortest: &LatencyModel, longest: &LatencyModel, reads: Reads) -> Self {
-        let longest = longest.clamped();
+        let (shortest, longest) = (shortest.clamped(), longest.clamped());
         Core {
             program: Program::new(),
             registers: Registers::new(reads),
-            matrix: MatrixUnit::new(&longest),
+            matrix: MatrixUnit::new(&shortest, &longest),
             memory: Memory::new(reads),
             sequencer: Sequencer::default(),
-            windows: Windows::new(&shortest.clamped(), &longest),
+            windows: Windows::new(&shortest, &longest),
             control: execute::Control::new(),
             reads,
             state: State::Disabled,

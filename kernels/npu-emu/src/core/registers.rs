@@ -341,6 +341,21 @@ impl Registers {
         Ok(&self.accumulators[usize::from(dm)])
     }
 
+    /// An accumulator, for the operation whose own write may land in `own_cycles`. Writes do not
+    /// meet, so no other one is uncertain in those.
+    pub fn accumulator_before(&self, dm: u8, own_cycles: u32) -> Result<&[i32; 64], CoreFault> {
+        for quarter in dm * 4..dm * 4 + 4 {
+            let unit = Unit::quarter(quarter);
+            let index = usize::from(unit.0);
+            let others = self.windows[index] & !own_cycles;
+            let is_unwritten = self.uncertain[index] != self.windows[index];
+            if is_unwritten || others >> (self.now % 32) & 1 == 1 {
+                return Err(self.uncertainty(unit, others));
+            }
+        }
+        Ok(&self.accumulators[usize::from(dm)])
+    }
+
     /// Queues a write of `value`, cut to the register's bits.
     pub fn write(&mut self, to: Scalar, value: u32, window: Window) -> Result<(), CoreFault> {
         let cycles = self.claim(to.unit(), window)?;
@@ -399,13 +414,13 @@ impl Registers {
         if self.uncertain[usize::from(unit.0)] >> (self.now % 32) & 1 == 0 {
             return Ok(());
         }
-        Err(self.uncertainty(unit))
+        Err(self.uncertainty(unit, self.windows[usize::from(unit.0)]))
     }
 
     #[cold]
-    fn uncertainty(&self, unit: Unit) -> CoreFault {
+    fn uncertainty(&self, unit: Unit, windows: u32) -> CoreFault {
         let register = unit.name();
-        if self.windows[usize::from(unit.0)] >> (self.now % 32) & 1 == 1 {
+        if windows >> (self.now % 32) & 1 == 1 {
             CoreFault::Uncertain { register }
         } else {
             CoreFault::Unwritten { register }

@@ -1,6 +1,7 @@
 //! Prints how many instruction words a second one emulated core executes.
 //!
-//! `cargo run --release -p onebit-aie-emu --example core_speed`
+//! `cargo run --release -p onebit-aie-emu --example core_speed [PART]`: of programs whose name has
+//! this part in it.
 
 use std::time::Instant;
 
@@ -60,7 +61,8 @@ const BODIES: [(&str, &str); 5] = [
 ];
 
 fn main() {
-    for (name, body) in BODIES {
+    let part = std::env::args().nth(1).unwrap_or_default();
+    for (name, body) in BODIES.into_iter().filter(|(name, _)| name.contains(&part)) {
         let text = format!(
             "{SETUP}{}again:\n{}j #@again\n{}",
             "nop\n".repeat(8),

@@ -2,7 +2,7 @@
 
 use super::address::{POINTER, from_bus};
 use super::latency::Class;
-use super::matrix::{self, Configuration};
+use super::matrix::{self, Configuration, Terms};
 use super::operation::{
     Accumulation, Address, Binary, CarryOut, Condition, LockNumber, Operation, Product, Size,
     Unary, VectorPlace,
@@ -371,20 +371,31 @@ impl Core {
 
     fn accumulate(&mut self, op: Accumulation, d: u8) -> Result<(), CoreFault> {
         let window = self.windows.of(Class::Matrix);
-        let none = || Configuration::new(0).map(|word| (word, [0; 64]));
-        let product = match op {
-            Accumulation::Clear | Accumulation::Move { .. } => none()?,
-            Accumulation::Add { configuration, .. } => {
-                let word = Configuration::new(self.registers.scalar(configuration)?)?;
-                (word.of_sum()?, [0; 64])
-            }
-            Accumulation::Multiply { s1, s2, configuration, .. } => {
-                let word = Configuration::new(self.registers.scalar(configuration)?)?;
-                let (a, b) = (self.registers.vector(s1)?, self.registers.vector(s2)?);
-                (word, matrix::product(word, a, b)?)
+        let word = match op {
+            Accumulation::Clear | Accumulation::Move { .. } => 0,
+            Accumulation::Add { configuration, .. }
+            | Accumulation::Multiply { configuration, .. } => {
+                self.registers.scalar(configuration)?
             }
         };
-        self.matrix.issue(self.now, d, op, product, &mut self.registers, window)
+        let word = Configuration::new(word)?;
+        let terms = match op {
+            Accumulation::Clear => Terms::NONE,
+            Accumulation::Move { a } => Terms::one(a),
+            Accumulation::Add { a, b, .. } => word.of_sum()?.terms(Some(a), Some(b)),
+            Accumulation::Multiply { a, .. } => word.terms(a, None),
+        };
+        let (matrix, registers) = (&mut self.matrix, &mut self.registers);
+        matrix.issue(self.now, d, terms, registers, window, |sums, registers| match op {
+            Accumulation::Multiply { s1, s2, .. } => {
+                let (a, b) = (registers.vector(s1)?, registers.vector(s2)?);
+                matrix::multiply(word, a, b, sums)
+            }
+            _ => {
+                *sums = [0; 64];
+                Ok(())
+            }
+        })
     }
 }
 

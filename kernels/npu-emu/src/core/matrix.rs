@@ -5,7 +5,6 @@
 
 use super::CoreFault;
 use super::latency::{LatencyModel, Window};
-use super::operation::Accumulation;
 use super::registers::Registers;
 
 const SLOTS: usize = 16;
@@ -14,19 +13,29 @@ const SLOTS: usize = 16;
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     d: u8,
-    first: Source,
-    second: Source,
+    terms: Terms,
     cycles: u32,
     /// The product, then the result.
     sums: [i32; 64],
 }
 
-/// An accumulator to be added.
+/// Accumulators that are added to a product.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms([Term; 2]);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+enum Term {
     None,
     Plus(u8),
     Minus(u8),
+}
+
+impl Terms {
+    pub const NONE: Terms = Terms([Term::None; 2]);
+
+    pub const fn one(a: u8) -> Terms {
+        Terms([Term::Plus(a), Term::None])
+    }
 }
 
 /// The operations under way, by the cycle of their issue.
@@ -96,18 +105,18 @@ impl Configuration {
         self.word & bit != 0
     }
 
-    fn first(self, a: u8) -> Source {
-        if self.is(Configuration::ZERO_ACCUMULATOR) {
-            Source::None
-        } else if self.is(Configuration::NEGATE_FIRST) {
-            Source::Minus(a)
-        } else {
-            Source::Plus(a)
-        }
-    }
-
-    fn second(self, b: u8) -> Source {
-        if self.is(Configuration::NEGATE_SECOND) { Source::Minus(b) } else { Source::Plus(b) }
+    /// What of `first` and `second` is added, and how.
+    pub fn terms(self, first: Option<u8>, second: Option<u8>) -> Terms {
+        let term = |accumulator: Option<u8>, negate| match accumulator {
+            None => Term::None,
+            Some(a) if self.is(negate) => Term::Minus(a),
+            Some(a) => Term::Plus(a),
+        };
+        let first = first.filter(|_| !self.is(Configuration::ZERO_ACCUMULATOR));
+        Terms([
+            term(first, Configuration::NEGATE_FIRST),
+            term(second, Configuration::NEGATE_SECOND),
+        ])
     }
 }
 
@@ -116,8 +125,7 @@ impl MatrixUnit {
     /// The shortest and the longest latencies; the latter are computed with.
     pub fn new(shortest: &LatencyModel, longest: &LatencyModel) -> Self {
         let is_certain = shortest.accumulator_read >= longest.accumulator_read;
-        let slot =
-            Slot { d: 0, first: Source::None, second: Source::None, cycles: 0, sums: [0; 64] };
+        let slot = Slot { d: 0, terms: Terms::NONE, cycles: 0, sums: [0; 64] };
         MatrixUnit {
             slots: Box::new([slot; SLOTS]),
             valid: 0,
@@ -157,38 +165,29 @@ impl MatrixUnit {
         Ok(())
     }
 
-    /// Issues an operation in cycle `now`; `product` is zero where there is none.
+    /// Issues an operation in cycle `now` that adds the accumulators of `terms` to a product;
+    /// `multiply` puts that, or zeros, in place.
     pub fn issue(
         &mut self,
         now: u32,
         d: u8,
-        operation: Accumulation,
-        product: (Configuration, [i32; 64]),
+        terms: Terms,
         registers: &mut Registers,
         window: Window,
+        multiply: impl FnOnce(&mut [i32; 64], &Registers) -> Result<(), CoreFault>,
     ) -> Result<(), CoreFault> {
-        let (configuration, mut sums) = product;
-        let (first, second) = match operation {
-            Accumulation::Clear => (Source::None, Source::None),
-            Accumulation::Move { a } => (Source::Plus(a), Source::None),
-            Accumulation::Add { a, b, .. } => (configuration.first(a), configuration.second(b)),
-            Accumulation::Multiply { a, .. } => {
-                if configuration.is(Configuration::NEGATE_PRODUCT) {
-                    sums = sums.map(i32::wrapping_neg);
-                }
-                (a.map_or(Source::None, |a| configuration.first(a)), Source::None)
-            }
-        };
         if self.earliest_read == EarliestRead::AtIssue {
-            for source in [first, second] {
-                if let Source::Plus(a) | Source::Minus(a) = source {
+            for term in terms.0 {
+                if let Term::Plus(a) | Term::Minus(a) = term {
                     registers.accumulator(a)?;
                 }
             }
         }
         let cycles = registers.claim_accumulator(d, window)?;
         let index = now as usize % SLOTS;
-        self.slots[index] = Slot { d, first, second, cycles, sums };
+        let slot = &mut self.slots[index];
+        (slot.d, slot.terms, slot.cycles) = (d, terms, cycles);
+        multiply(&mut slot.sums, registers)?;
         self.valid |= 1 << index;
         if self.read == 0 {
             self.accumulate(index, now, registers)?;
@@ -203,79 +202,94 @@ impl MatrixUnit {
         now: u32,
         registers: &Registers,
     ) -> Result<(), CoreFault> {
-        let Slot { first, second, mut sums, cycles, .. } = self.slots[index];
-        for source in [first, second] {
-            match source {
-                Source::None => {}
-                Source::Plus(a) => {
-                    let addend = self.accumulator(a, now, cycles, registers)?;
-                    for (sum, addend) in sums.iter_mut().zip(addend) {
-                        *sum = sum.wrapping_add(*addend);
-                    }
+        let Terms(terms) = self.slots[index].terms;
+        for term in terms {
+            let (a, sign) = match term {
+                Term::None => continue,
+                Term::Plus(a) => (a, Sign::Plus),
+                Term::Minus(a) => (a, Sign::Minus),
+            };
+            match self.forwarded(a, now) {
+                Some(early) => {
+                    let addend = self.slots[early].sums;
+                    add(&mut self.slots[index].sums, &addend, sign);
                 }
-                Source::Minus(a) => {
-                    let addend = self.accumulator(a, now, cycles, registers)?;
-                    for (sum, addend) in sums.iter_mut().zip(addend) {
-                        *sum = sum.wrapping_sub(*addend);
-                    }
+                None => {
+                    let slot = &mut self.slots[index];
+                    add(&mut slot.sums, registers.accumulator_before(a, slot.cycles)?, sign);
                 }
             }
         }
-        self.slots[index].sums = sums;
         Ok(())
     }
 
-    /// Accumulator `dm` as this slot sees it: its own results a cycle before they land. Of the
-    /// reader's own write, which may land in `own_cycles`, it sees nothing.
-    fn accumulator<'a>(
-        &'a self,
-        dm: u8,
-        now: u32,
-        own_cycles: u32,
-        registers: &'a Registers,
-    ) -> Result<&'a [i32; 64], CoreFault> {
-        if self.latency > self.read + 1 {
-            let early = now.wrapping_add(1).wrapping_sub(self.latency) as usize % SLOTS;
-            if self.valid >> early & 1 == 1 && self.slots[early].d == dm {
-                return Ok(&self.slots[early].sums);
-            }
+    /// The operation whose result in accumulator `dm` this slot sees a cycle before it lands.
+    fn forwarded(&self, dm: u8, now: u32) -> Option<usize> {
+        if self.latency <= self.read + 1 {
+            return None;
         }
-        registers.accumulator_before(dm, own_cycles)
+        let early = now.wrapping_add(1).wrapping_sub(self.latency) as usize % SLOTS;
+        (self.valid >> early & 1 == 1 && self.slots[early].d == dm).then_some(early)
     }
 }
 
-/// Rows of `a` times columns of `b`, each 8 by 8 bytes, row after row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Plus,
+    Minus,
+}
+
+fn add(sums: &mut [i32; 64], addend: &[i32; 64], sign: Sign) {
+    match sign {
+        Sign::Plus => {
+            for (sum, addend) in sums.iter_mut().zip(addend) {
+                *sum = sum.wrapping_add(*addend);
+            }
+        }
+        Sign::Minus => {
+            for (sum, addend) in sums.iter_mut().zip(addend) {
+                *sum = sum.wrapping_sub(*addend);
+            }
+        }
+    }
+}
+
+/// Puts rows of `a` times columns of `b`, each 8 by 8 bytes, row after row, in `sums`.
 ///
 /// # Errors
 /// When the configuration asks for other shapes.
-pub(super) fn product(
+pub(super) fn multiply(
     configuration: Configuration,
     a: &[u8; 64],
     b: &[u8; 64],
-) -> Result<[i32; 64], CoreFault> {
+    sums: &mut [i32; 64],
+) -> Result<(), CoreFault> {
     if configuration.word & Configuration::SHAPE != Configuration::BYTES_8X8X8 {
         return Err(CoreFault::Configuration { word: configuration.word });
     }
     let a = widen(a, configuration.is(Configuration::FIRST_IS_SIGNED));
     let b = widen(b, configuration.is(Configuration::SECOND_IS_SIGNED));
-    Ok(multiply(&a, &b))
-}
-
-fn widen(bytes: &[u8; 64], is_signed: bool) -> [i16; 64] {
-    if is_signed { bytes.map(|byte| i16::from(byte as i8)) } else { bytes.map(i16::from) }
-}
-
-/// Products of 16-bit numbers, two at a time, in the order in which compilers find the one
-/// instruction that does this.
-fn multiply(a: &[i16; 64], b: &[i16; 64]) -> [i32; 64] {
-    let mut sums = [0i32; 64];
-    for i in 0..8 {
-        for k in 0..8 {
-            let factor = i32::from(a[i * 8 + k]);
-            for j in 0..8 {
-                sums[i * 8 + j] += factor * i32::from(b[k * 8 + j]);
+    // Sums of eight products of bytes are below 2^20. Added to this number, whose last bit counts
+    // ones, they are exact in the low bits of a float, which is what vector units without 32-bit
+    // products are fast at.
+    const BIAS: f32 = 12_582_912.0;
+    for (row, sums) in a.as_chunks::<8>().0.iter().zip(sums.as_chunks_mut::<8>().0) {
+        let mut biased = [BIAS; 8];
+        for (factor, row) in row.iter().zip(b.as_chunks::<8>().0) {
+            for (sum, other) in biased.iter_mut().zip(row) {
+                *sum += factor * other;
             }
         }
+        *sums = biased.map(|sum| sum.to_bits().wrapping_sub(BIAS.to_bits()) as i32);
     }
-    sums
+    if configuration.is(Configuration::NEGATE_PRODUCT) {
+        for sum in sums {
+            *sum = -*sum;
+        }
+    }
+    Ok(())
+}
+
+fn widen(bytes: &[u8; 64], is_signed: bool) -> [f32; 64] {
+    if is_signed { bytes.map(|byte| f32::from(byte as i8)) } else { bytes.map(f32::from) }
 }

@@ -22,8 +22,11 @@ fn found(model: &LatencyModel, make_it: &str, distance: u8, use_it: &str) -> u32
     run(model, &text).1.word(0x70400)
 }
 
-/// Operations of a class, what reads their result, and what that finds before and after.
-const CASES: [(&str, fn(&LatencyModel) -> u8, &str, &str, u32, u32); 9] = [
+/// A class and its latency, an operation of it, what reads its result, and what that finds before
+/// and after.
+type Case = (&'static str, fn(&LatencyModel) -> u8, &'static str, &'static str, u32, u32);
+
+const CASES: [Case; 9] = [
     ("scalar", |model| model.scalar, "movx r2, #7", "st r2, [p1, #0]", 100, 7),
     ("multiply", |model| model.multiply, "mul r2, r0, r1", "st r2, [p1, #0]", 100, 15),
     ("multiply and add", |model| model.multiply, "mac r2, r2, r0, r1", "st r2, [p1, #0]", 100, 115),

@@ -1,0 +1,163 @@
+//! Runs somebody else's int8 matrix design from its files and compares what it gives with A x B.
+//!
+//! `cargo run --release -p onebit-aie-emu --example array_gemm -- XCLBIN INSTRUCTIONS M K N [FLAGS]`:
+//! argument 0 is A (M x K bytes), argument 1 B (K x N bytes), argument 2 the sums (M x N words of 32
+//! bits), random bytes in. Flags: `--tiled` lays A, B and the sums out in blocks of 8 by 8 inside
+//! tiles of 32 by 64, 64 by 128 and 32 by 128; `--zeros` gives cores zeros for memory that nobody
+//! wrote; `--keep` allows data under way at the end; `--checked` makes it a fault when a program
+//! would notice another latency; `--seeds N` repeats with N orders of events.
+//! docs/npu-verification.md records runs.
+
+use std::process::ExitCode;
+
+use onebit_aie_emu::array::{Latency, Leftover, Unwritten};
+use onebit_aie_emu::{Array, Options};
+use sha2::{Digest, Sha256};
+
+struct Shape {
+    rows: usize,
+    depth: usize,
+    columns: usize,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool, String> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, words): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|argument| argument.starts_with("--"));
+    let [xclbin, instructions, rows, depth, columns, rest @ ..] = &words[..] else {
+        return Err(String::from("usage: array_gemm XCLBIN INSTRUCTIONS M K N [FLAGS]"));
+    };
+    let number = |text: &str| text.parse::<usize>().map_err(|error| format!("{text}: {error}"));
+    let shape = Shape { rows: number(rows)?, depth: number(depth)?, columns: number(columns)? };
+    let has = |name: &str| flags.iter().any(|flag| *flag == name);
+    let seeds = rest.first().map_or(Ok(0), |seeds| number(seeds))?;
+    let read = |path: &str| std::fs::read(path).map_err(|error| format!("{path}: {error}"));
+    let (xclbin, instructions) = (read(xclbin)?, read(instructions)?);
+    println!("xclbin       {:x}", Hex(&xclbin));
+    println!("instructions {:x}", Hex(&instructions));
+    let mut options = Options::default();
+    if has("--zeros") {
+        options.unwritten = Unwritten::ZerosForCores;
+    }
+    if has("--keep") {
+        options.leftover = Leftover::Kept;
+    }
+    if has("--checked") {
+        options.latency = Latency::Checked;
+    }
+    let a = random(shape.rows * shape.depth, 1);
+    let b = random(shape.depth * shape.columns, 2);
+    let expected = product(&a, &b, &shape);
+    let [a, b] = if has("--tiled") {
+        [tiled(&a, shape.rows, shape.depth, 32, 64), tiled(&b, shape.depth, shape.columns, 64, 128)]
+    } else {
+        [a, b]
+    };
+    let mut is_right = true;
+    for seed in (0..=seeds as u64).map(|seed| seed.checked_sub(1)) {
+        let options = Options { seed, ..options };
+        let mut array = Array::configure(&xclbin, options).map_err(|fault| fault.to_string())?;
+        let out = vec![0xee; shape.rows * shape.columns * 4];
+        let bytes = |values: &[i8]| values.iter().map(|value| value.cast_unsigned()).collect();
+        let mut buffers = [bytes(&a), bytes(&b), out];
+        let report = array.run(&instructions, &mut buffers).map_err(|fault| fault.to_string())?;
+        let (sums, _) = buffers[2].as_chunks::<4>();
+        let sums: Vec<i32> = sums.iter().map(|&sum| i32::from_le_bytes(sum)).collect();
+        let sums =
+            if has("--tiled") { untiled(&sums, shape.rows, shape.columns, 32, 128) } else { sums };
+        is_right &= compare(&sums, &expected, shape.columns);
+        println!(
+            "  seed {seed:?}: {} modelled cycles, {} core words, {} bytes in, {} out, {} groups, \
+             {} waiting, unknown registers {:x?}",
+            report.cycles,
+            report.core_words,
+            report.bytes_read,
+            report.bytes_written,
+            report.groups,
+            report.waiting.len(),
+            report.unknown_registers
+        );
+    }
+    Ok(is_right)
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl std::fmt::LowerHex for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Sha256::digest(self.0).iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn random(count: usize, seed: u64) -> Vec<i8> {
+    let mut state = seed;
+    let mut next = || {
+        // Knuth's multiplier for 64-bit linear congruential generators; the high bits are good.
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8 as i8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn product(a: &[i8], b: &[i8], shape: &Shape) -> Vec<i32> {
+    let mut sums = vec![0; shape.rows * shape.columns];
+    for (row, sums) in sums.chunks_mut(shape.columns).enumerate() {
+        for depth in 0..shape.depth {
+            let factor = i32::from(a[row * shape.depth + depth]);
+            let b = &b[depth * shape.columns..][..shape.columns];
+            sums.iter_mut().zip(b).for_each(|(sum, &b)| *sum += factor * i32::from(b));
+        }
+    }
+    sums
+}
+
+/// Where element (row, column) of a tile of blocks of 8 by 8 stands in it.
+fn place(row: usize, column: usize, width: usize) -> usize {
+    ((row / 8) * (width / 8) + column / 8) * 64 + (row % 8) * 8 + column % 8
+}
+
+/// A row-major matrix with every tile's elements in the order of its blocks, spread over the
+/// places that the tile has in the row-major matrix.
+fn tiled(matrix: &[i8], rows: usize, columns: usize, height: usize, width: usize) -> Vec<i8> {
+    let mut tiled = vec![0; rows * columns];
+    for (index, &value) in matrix.iter().enumerate() {
+        let (row, column) = (index / columns, index % columns);
+        let to = place(row % height, column % width, width);
+        let start = (row / height * height) * columns + column / width * width;
+        tiled[start + to / width * columns + to % width] = value;
+    }
+    tiled
+}
+
+fn untiled(matrix: &[i32], rows: usize, columns: usize, height: usize, width: usize) -> Vec<i32> {
+    let places = (0..rows * columns).map(|index| {
+        let (row, column) = (index / columns, index % columns);
+        let from = place(row % height, column % width, width);
+        let start = (row / height * height) * columns + column / width * width;
+        matrix[start + from / width * columns + from % width]
+    });
+    places.collect()
+}
+
+fn compare(sums: &[i32], expected: &[i32], columns: usize) -> bool {
+    let equal = sums.iter().zip(expected).filter(|(a, b)| a == b).count();
+    println!("  {equal} of {} sums are right", expected.len());
+    let first = sums.iter().zip(expected).position(|(a, b)| a != b);
+    if let Some(first) = first {
+        let (row, column) = (first / columns, first % columns);
+        println!("  row {row}, column {column}: {} for {}", sums[first], expected[first]);
+    }
+    first.is_none()
+}

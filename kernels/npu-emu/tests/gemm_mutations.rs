@@ -32,7 +32,7 @@ use Mutation::{Call, Missing, Program, Word};
 /// Two products: with one sum for each output and both planes combined, and the contrary.
 const SHAPES: [Shape; 2] = [
     Shape { n: 640, k: 576, group: 576, results: Results::Combined },
-    Shape { n: 1024, k: 512, group: 256, results: Results::Separate },
+    Shape { n: 1536, k: 768, group: 256, results: Results::Separate },
 ];
 
 /// A granule that is lost in each call is missed when the ring has no other left.
@@ -65,7 +65,7 @@ const MUTATIONS: &[(&str, Mutation)] = &[
     ("a parameter used before its load lands", Program { label: "call", from: "  nop\n  sub r11", to: "  sub r11" }),
     // The configuration.
     ("no room in the ring of weights", Word { column: 3, row: 1, offset: 0xc0100, word: 0, change: |_| 0 }),
-    ("room for more activations than the ring has", Word { column: 3, row: 1, offset: 0xc0000, word: 0, change: |_| 4 }),
+    ("room for more activations than the ring has", Word { column: 3, row: 3, offset: 0x1f000, word: 0, change: |_| 10 }),
     ("activations announced that are not there", Word { column: 2, row: 3, offset: 0x1f010, word: 0, change: |_| 8 }),
     ("a descriptor one word short", Word { column: 1, row: 2, offset: 0x1d000, word: 0, change: |word| word - 1 }),
     ("a descriptor 64 bytes further", Word { column: 7, row: 5, offset: 0x1d100, word: 0, change: |word| word + (16 << 14) }),

@@ -10,6 +10,7 @@ use onebit_aie::txn::{Txn, TxnHeader};
 use onebit_aie_emu::array::{Latency, Options, UnknownRegisters};
 use onebit_aie_emu::report::Report;
 use onebit_aie_emu::{Array, Fault};
+use proptest::prelude::*;
 
 fn options(seed: Option<u64>, latency: Latency) -> Options {
     let unknown_registers = UnknownRegisters::Refused;
@@ -117,6 +118,38 @@ fn traffic_and_time_are_those_of_the_model() {
         let ratio = report.microseconds() / (1e6 * call.cost.streaming());
         assert!((0.9..most).contains(&ratio), "{shape:?}: {ratio} of the model");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Any shape, any operands, any order of events, after whatever other call.
+    #[test]
+    fn any_product_is_right(
+        first in any_shape(),
+        second in any_shape(),
+        seed in any::<u64>(),
+        is_tight in any::<bool>(),
+    ) {
+        let (spacing, latency) = match is_tight {
+            true => (Spacing::DOCUMENTED, Latency::Documented),
+            false => (Spacing::CONSERVATIVE, Latency::Longest),
+        };
+        let design = Design::spaced(&spacing).unwrap();
+        let mut array = Array::configure(&xclbin(&design), options(Some(seed), latency)).unwrap();
+        check(&mut array, &design, &first, seed);
+        check(&mut array, &design, &second, seed ^ 1);
+    }
+}
+
+fn any_shape() -> impl Strategy<Value = Shape> {
+    let results = prop_oneof![Just(Results::Combined), Just(Results::Separate)];
+    let extents = prop_oneof![
+        (1u32..700, 1u32..700).prop_map(|(n, k)| (n, k, k)),
+        (1u32..300, 1u32..5, 1u32..7)
+            .prop_map(|(n, groups, bricks)| { (n, 64 * groups * bricks, 64 * bricks) }),
+        (4000u32..5000, 1u32..200).prop_map(|(n, k)| (n, k, k)),
+    ];
+    (extents, results).prop_map(|((n, k, group), results)| Shape { n, k, group, results })
 }
 
 /// The largest product of the plan: 32 rows, 8192 k, 16384 outputs.

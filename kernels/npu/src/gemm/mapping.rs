@@ -120,19 +120,11 @@ fn turn(
 /// The configuration of all eight columns, with `code` in every core.
 ///
 /// # Errors
-/// What the array has no room for: nothing, for the program of [`super::kernel`].
+/// A program that is too long or not whole words.
 pub fn configuration(code: &[u8]) -> Result<Configuration, ArrayError> {
-    columns(code, COLUMNS)
-}
-
-/// The configuration of the first `count` columns only.
-///
-/// # Errors
-/// As [`configuration`], and more columns than there are.
-pub fn columns(code: &[u8], count: u8) -> Result<Configuration, ArrayError> {
     let mut to = Configuration::default();
-    for column in 0..count {
-        shim(&mut to, tile(column, 0)?, count)?;
+    for column in 0..COLUMNS {
+        shim(&mut to, tile(column, 0)?)?;
         memory(&mut to, tile(column, 1)?)?;
         for index in 0..TILES {
             let tile = compute_tile(column, index)?;
@@ -147,7 +139,7 @@ pub fn columns(code: &[u8], count: u8) -> Result<Configuration, ArrayError> {
 ///
 /// # Errors
 /// A place outside the array.
-pub fn tile(column: u8, row: u8) -> Result<Tile, ArrayError> {
+pub(super) fn tile(column: u8, row: u8) -> Result<Tile, ArrayError> {
     // The array's first tile stands for one that is not there.
     let origin = Tile::new(0, 0).expect("the array has a first tile");
     Tile::new(column, row).ok_or(ArrayError::NoSuchPart {
@@ -162,18 +154,18 @@ pub fn tile(column: u8, row: u8) -> Result<Tile, ArrayError> {
 ///
 /// # Errors
 /// A place outside the array.
-pub fn compute_tile(column: u8, index: u8) -> Result<Tile, ArrayError> {
+pub(super) fn compute_tile(column: u8, index: u8) -> Result<Tile, ArrayError> {
     tile(column, FIRST_COMPUTE_ROW + index)
 }
 
-fn shim(to: &mut Configuration, tile: Tile, count: u8) -> Result<(), ArrayError> {
+fn shim(to: &mut Configuration, tile: Tile) -> Result<(), ArrayError> {
     let port = Port::new;
     let activations = match tile.column() {
         0 => to.shim_port(Channel::from_memory(tile, ACTIVATION_CHANNEL))?,
         _ => port(Side::West, ACTIVATION_LANE),
     };
     to.connect(tile, activations, port(Side::North, ACTIVATION_LANE))?;
-    if tile.column() + 1 < count {
+    if tile.column() + 1 < COLUMNS {
         to.connect(tile, activations, port(Side::East, ACTIVATION_LANE))?;
     }
     let weights = to.shim_port(Channel::from_memory(tile, WEIGHT_CHANNEL))?;
@@ -183,8 +175,7 @@ fn shim(to: &mut Configuration, tile: Tile, count: u8) -> Result<(), ArrayError>
     to.report_route(tile)
 }
 
-/// Descriptors: even channels have 0 to 23, odd ones 24 to 47; all of them are in use but two
-/// groups of the even ones.
+/// Descriptors: even channels have 0 to 23, odd ones 24 to 47. All 48 are in use.
 fn memory(to: &mut Configuration, tile: Tile) -> Result<(), ArrayError> {
     let pair = |index: u8| (LockId(2 * index), LockId(2 * index + 1));
     let ring = |pair: (LockId, LockId), at, granule, granules| Ring {

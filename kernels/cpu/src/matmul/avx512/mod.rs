@@ -16,15 +16,11 @@ use unpack::{Block, unpack};
 
 pub(crate) use float::float;
 
-/// Rows of a panel from which on kernels prefetch: with fewer, a core looks far enough ahead by
-/// itself, and prefetches would only take its miss buffers.
-pub(super) const PREFETCH_ROWS: usize = 4;
-
 /// Rows of the largest panel. Its products take long enough to fetch the whole next tile meanwhile.
 const MOST_ROWS: usize = 8;
 
-/// How far ahead of its reads a kernel of fewer rows prefetches, in bytes.
-pub(super) const PREFETCH: usize = 2048;
+/// How far ahead of its reads a kernel of fewer rows prefetches each of its streams, in bytes.
+pub(super) const PREFETCH: usize = 640;
 
 /// Matrix product of an integer class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
 ///
@@ -158,7 +154,7 @@ unsafe fn product<C: IntegerClass, const P: usize, const S: usize>(
         for (tile, sums) in tiles.into_iter().zip(&mut sums) {
             // SAFETY: the tile holds block b.
             let block = unsafe { unpack::<C>(tile, b) };
-            if (PREFETCH_ROWS..MOST_ROWS).contains(&P) {
+            if P < MOST_ROWS {
                 prefetch::<C>(tile, b);
             }
             for (r, sum) in sums.iter_mut().enumerate().take(rows.get()) {
@@ -194,7 +190,7 @@ unsafe fn refine<C: IntegerClass, const P: usize>(
     sum
 }
 
-/// The part of the next tile that one panel's product brings to the second-level cache: what it
+/// The part of the next tile that one panel's product brings to the caches: what it
 /// has to do in between hides the whole way from memory.
 #[derive(Clone, Copy)]
 struct Ahead {
@@ -219,12 +215,13 @@ impl Ahead {
     }
 }
 
+/// Into the second-level cache only: eight streams would push each other out of the first.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn prefetch<C: IntegerClass>(tile: *const u8, b: usize) {
     let (_, block) = C::LAYOUT.block_at(b);
     for line in (0..C::LAYOUT.block_bytes()).step_by(64) {
-        _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(block + PREFETCH + line).cast());
+        _mm_prefetch::<_MM_HINT_T1>(tile.wrapping_add(block + PREFETCH + line).cast());
     }
 }
 

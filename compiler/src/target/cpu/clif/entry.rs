@@ -11,7 +11,7 @@ use cranelift_codegen::ir::{AbiParam, InstBuilder, SigRef, Signature, Type, Valu
 use cranelift_frontend::FunctionBuilder;
 use onebit_plan::abi::{KernelId, StepContext};
 
-use super::build::{Machine, int, memory, offset};
+use super::build::{Machine, for_range, int, memory, offset};
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
 use crate::target::cpu::arena::Arena;
@@ -49,6 +49,13 @@ pub fn entry_function(
         }
     })
 }
+
+/// Rows up to which a product is bound by memory, where long runs of tiles serve it best.
+const FEW_ROWS: usize = 4;
+
+/// Columns of a gated product that are made and used before the next are made: the two products
+/// of so many columns and 32 rows are still in the second-level cache when the loop reads them.
+const GATED_COLUMNS: usize = 8 * GATED_UNIT;
 
 /// Microkernel parameter lists: `p` pointer, `i` 32-bit integer, `f` float.
 fn kernel_parameters(kernel: KernelId) -> &'static str {
@@ -156,12 +163,17 @@ impl<'a> Program<'a> {
             }
             Step::Gated { gate, up, epilogue } => {
                 let matrix = self.input.store.matrix_at(gate.weight);
-                let range = self.column_range(b, matrix.rows, GATED_UNIT);
-                self.product(b, gate, epilogue.rows, range);
-                self.product(b, up, epilogue.rows, range);
-                let zero = int(b, 0);
-                let count = self.counts(epilogue.rows).count;
-                self.row_loop(b, index, epilogue, (zero, count), range);
+                let (first, end) = self.column_range(b, matrix.rows, GATED_UNIT);
+                if self.input.schedule.max_rows <= FEW_ROWS {
+                    self.gated(b, index, (gate, up), epilogue, (first, end));
+                    return;
+                }
+                for_range(b, (first, end), GATED_COLUMNS as i64, |b, start| {
+                    let size = int(b, GATED_COLUMNS);
+                    let stop = b.ins().iadd(start, size);
+                    let stop = b.ins().umin(stop, end);
+                    self.gated(b, index, (gate, up), epilogue, (start, stop));
+                });
             }
             Step::KvWrite { shape, k, v } => {
                 let shape = offset(b, self.code, narrow(self.input.shapes[*shape]));
@@ -175,6 +187,22 @@ impl<'a> Program<'a> {
                 self.call(b, KernelId::Attention, &[self.context, shape, q, out]);
             }
         }
+    }
+
+    /// Both products and the loop over them, for some columns.
+    fn gated(
+        &mut self,
+        b: &mut FunctionBuilder<'_>,
+        index: usize,
+        (gate, up): (&Product, &Product),
+        epilogue: &RowStep,
+        columns: (Value, Value),
+    ) {
+        self.product(b, gate, epilogue.rows, columns);
+        self.product(b, up, epilogue.rows, columns);
+        let zero = int(b, 0);
+        let count = self.counts(epilogue.rows).count;
+        self.row_loop(b, index, epilogue, (zero, count), columns);
     }
 
     /// Steps for output rows come last: a step that wants no logits ends before them.

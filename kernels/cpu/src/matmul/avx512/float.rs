@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use onebit_plan::abi::StorageClass;
 
-use super::{PREFETCH, PREFETCH_ROWS};
+use super::PREFETCH;
 use crate::layout::FloatClass;
 use crate::matmul::Call;
 
@@ -115,9 +115,9 @@ unsafe fn accumulate<C: FloatClass, const R: usize, const S: usize>(
     for (tile, sums) in tiles.into_iter().zip(sums) {
         // SAFETY: element i of the tile.
         let weights = unsafe { line::<C>(tile, i) };
-        if R >= PREFETCH_ROWS && (C::CLASS == StorageClass::F32 || i.is_multiple_of(2)) {
+        if C::CLASS == StorageClass::F32 || i.is_multiple_of(2) {
             let bytes = if C::CLASS == StorageClass::F32 { 64 } else { 32 };
-            _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(bytes * i + PREFETCH).cast());
+            _mm_prefetch::<_MM_HINT_T1>(tile.wrapping_add(bytes * i + PREFETCH).cast());
         }
         for (row, sum) in sums.iter_mut().enumerate() {
             let x = call.activations.cast::<f32>().wrapping_add((r + row) * call.k + i);

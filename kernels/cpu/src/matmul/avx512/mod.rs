@@ -16,12 +16,11 @@ use unpack::{Block, unpack};
 
 pub(crate) use float::float;
 
-/// Rows of a panel from which on kernels prefetch: with fewer, a core looks far enough ahead by
-/// itself, and prefetches would only take its miss buffers.
-pub(super) const PREFETCH_ROWS: usize = 4;
+/// Rows of the largest panel. Its products take long enough to fetch the whole next tile meanwhile.
+const MOST_ROWS: usize = 8;
 
-/// How far ahead of its reads a kernel prefetches, in bytes.
-pub(super) const PREFETCH: usize = 2048;
+/// How far ahead of its reads a kernel of fewer rows prefetches each of its streams, in bytes.
+pub(super) const PREFETCH: usize = 640;
 
 /// Matrix product of an integer class, a [`MatmulFn`](onebit_plan::abi::MatmulFn).
 ///
@@ -81,11 +80,20 @@ unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, firs
     let (streams, rest) = call.streams::<S>(first);
     for starts in streams {
         let tiles = starts.map(|n| call.tile(n));
-        for panel in 0..call.rows.div_ceil(P) {
+        let panels = call.rows.div_ceil(P);
+        for panel in 0..panels {
             let x = call.panel::<P>(panel);
             let rows = P.min(call.rows - panel * P);
-            // SAFETY: the tiles and the panel are whole and readable.
-            let sums = unsafe { product::<C, P, S>(tiles, x, rows, call.blocks()) };
+            let ahead = Ahead::new(call, tiles[0], panel, panels);
+            // Of eight rows, only those below m are worth their time; of fewer, one is not worth a
+            // branch.
+            let sums = if rows == P || P < MOST_ROWS {
+                // SAFETY: the tiles and the panel are whole and readable.
+                unsafe { product::<C, P, S>(tiles, x, AllRows::<P>, call.blocks(), ahead) }
+            } else {
+                // SAFETY: as above.
+                unsafe { product::<C, P, S>(tiles, x, rows, call.blocks(), ahead) }
+            };
             for ((n, tile), sums) in starts.into_iter().zip(tiles).zip(sums) {
                 let mask = u16::MAX >> (16 - call.lanes(n));
                 for (r, sum) in sums.into_iter().enumerate().take(rows) {
@@ -100,6 +108,29 @@ unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, firs
     rest
 }
 
+/// How many rows of a panel take part.
+trait RowCount: Copy {
+    fn get(self) -> usize;
+}
+
+/// All `P` of them, known when the kernel is compiled: it unrolls.
+#[derive(Clone, Copy)]
+struct AllRows<const P: usize>;
+
+impl<const P: usize> RowCount for AllRows<P> {
+    #[inline(always)]
+    fn get(self) -> usize {
+        P
+    }
+}
+
+impl RowCount for usize {
+    #[inline(always)]
+    fn get(self) -> usize {
+        self
+    }
+}
+
 /// 16 outputs of each tile for the first `rows` of a panel's rows.
 ///
 /// # Safety
@@ -109,22 +140,24 @@ unsafe fn run<C: IntegerClass, const P: usize, const S: usize>(call: &Call, firs
 unsafe fn product<C: IntegerClass, const P: usize, const S: usize>(
     tiles: [*const u8; S],
     panel: *const u8,
-    rows: usize,
+    rows: impl RowCount,
     blocks: usize,
+    ahead: Ahead,
 ) -> [[__m512; P]; S] {
-    // Of eight rows, only those below m are worth their time; of fewer, one is not worth a branch.
-    let rows = if P == 8 { rows } else { P };
     let mut sums = [[_mm512_setzero_ps(); P]; S];
     for b in 0..blocks {
         let x = Record::<P>(panel.wrapping_add(b * Record::<P>::BYTES));
+        if P == MOST_ROWS {
+            ahead.prefetch(b);
+        }
         // All tiles advance together: each is one sequential stream.
         for (tile, sums) in tiles.into_iter().zip(&mut sums) {
             // SAFETY: the tile holds block b.
             let block = unsafe { unpack::<C>(tile, b) };
-            if P >= PREFETCH_ROWS {
+            if P < MOST_ROWS {
                 prefetch::<C>(tile, b);
             }
-            for (r, sum) in sums.iter_mut().enumerate().take(rows) {
+            for (r, sum) in sums.iter_mut().enumerate().take(rows.get()) {
                 // SAFETY: the panel holds this block's record.
                 *sum = unsafe { accumulate::<C, P>(&block, x, r, *sum) };
             }
@@ -157,12 +190,38 @@ unsafe fn refine<C: IntegerClass, const P: usize>(
     sum
 }
 
+/// The part of the next tile that one panel's product brings to the caches: what it
+/// has to do in between hides the whole way from memory.
+#[derive(Clone, Copy)]
+struct Ahead {
+    start: *const u8,
+    lines_a_block: usize,
+}
+
+impl Ahead {
+    fn new(call: &Call, tile: *const u8, panel: usize, panels: usize) -> Self {
+        let lines_a_block = call.tile_bytes.div_ceil(64 * panels * call.blocks());
+        let start = tile.wrapping_add(call.tile_bytes + panel * lines_a_block * call.blocks() * 64);
+        Self { start, lines_a_block }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn prefetch(self, b: usize) {
+        let start = self.start.wrapping_add(b * self.lines_a_block * 64);
+        for line in 0..self.lines_a_block {
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64 * line).cast());
+        }
+    }
+}
+
+/// Into the second-level cache only: eight streams would push each other out of the first.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn prefetch<C: IntegerClass>(tile: *const u8, b: usize) {
     let (_, block) = C::LAYOUT.block_at(b);
     for line in (0..C::LAYOUT.block_bytes()).step_by(64) {
-        _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(block + PREFETCH + line).cast());
+        _mm_prefetch::<_MM_HINT_T1>(tile.wrapping_add(block + PREFETCH + line).cast());
     }
 }
 

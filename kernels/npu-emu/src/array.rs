@@ -65,7 +65,7 @@ pub enum Latency {
 }
 
 /// How a run is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// A seed for the order of events that happen at once, for stalls and for the sizes of bursts;
     /// None for a fixed order.
@@ -80,6 +80,23 @@ pub struct Options {
     pub latency: Latency,
     /// Whether [`Report::spans`] is filled.
     pub spans: Spans,
+    /// Words that a core may execute without waiting for a lock; more are a fault. The slowest
+    /// compiled kernels need a few million.
+    pub longest_turn: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            seed: None,
+            unwritten: Unwritten::default(),
+            unknown_registers: UnknownRegisters::default(),
+            leftover: Leftover::default(),
+            latency: Latency::default(),
+            spans: Spans::default(),
+            longest_turn: 100_000_000,
+        }
+    }
 }
 
 /// Whether a run notes who worked when.
@@ -383,6 +400,7 @@ impl<'a> Run<'a> {
             traces: options.spans == Spans::Recorded,
             unwritten: options.unwritten,
             latency: options.latency,
+            longest_turn: options.longest_turn,
         };
         let engines: Vec<Engine<'_>> = groups
             .iter()

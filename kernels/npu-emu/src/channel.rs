@@ -50,7 +50,7 @@ pub struct Active {
     pub phase: Phase,
     /// Whether the packet's header still has to be sent.
     pub owes_header: bool,
-    /// When it began to move data.
+    /// When its first word moved, or when it could have.
     pub since: u64,
 }
 
@@ -128,6 +128,15 @@ impl Channel {
     pub fn uses(&self, index: u8) -> bool {
         self.active.as_ref().is_some_and(|active| active.index == index)
             || self.queue.iter().any(|task| task.descriptor == index)
+    }
+
+    /// Notes that words move from cycle `now` on.
+    pub fn begin_words(&mut self, now: u64) {
+        if let Some(active) = &mut self.active
+            && active.walk.left() == active.descriptor.length
+        {
+            active.since = now;
+        }
     }
 
     /// Whether it moves data right now.

@@ -15,8 +15,6 @@ use crate::tile::Tile;
 const WINDOWS: u32 = 0x40000;
 const WINDOW_BYTES: u32 = 0x10000;
 const LOCKS_IN_WINDOW: u32 = 16;
-/// Words that a core may execute in one turn; the slowest compiled kernels need a few million.
-const LONGEST_TURN: u64 = 100_000_000;
 
 /// The compute tile that a core calls its southern (0), western (1), northern (2) neighbour or
 /// itself (3).
@@ -176,8 +174,9 @@ impl Engine<'_> {
                     return Err(view.merge.unwrap_or(in_core));
                 }
             }
-            if view.time - start > LONGEST_TURN {
-                return Err(Fault::Runaway { tile, cycles: LONGEST_TURN });
+            let cycles = view.time - start;
+            if cycles > view.engine.pace.longest_turn {
+                return Err(Fault::Runaway { tile, cycles });
             }
         };
         let (end, is_early) = (view.time, view.is_early);

@@ -28,7 +28,8 @@ pub fn array(array: &Array) -> String {
 }
 
 /// The listing of a core's program memory: byte addresses and instruction words, up to the last
-/// byte that is not zero.
+/// byte that is not zero. Behind bytes that are no word it goes on at the next multiple of 16,
+/// where a function may start.
 pub fn program(code: &[u8]) -> String {
     let end = code.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let mut text = String::new();
@@ -40,8 +41,8 @@ pub fn program(code: &[u8]) -> String {
                 offset += word.byte_len();
             }
             Err(error) => {
-                text.push_str(&format!("    {offset:#06x}  {error}\n"));
-                break;
+                text.push_str(&format!("    {offset:#06x}  ({error})\n"));
+                offset = (offset + 1).next_multiple_of(16);
             }
         }
     }

@@ -51,6 +51,8 @@ pub(crate) struct Pace {
     pub unwritten: crate::array::Unwritten,
     /// How long a core's results take.
     pub latency: crate::array::Latency,
+    /// Words that a core may execute in one turn.
+    pub longest_turn: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -227,6 +227,8 @@ impl Engine<'_> {
         }
         let mut words = std::mem::take(&mut self.scratch);
         words.clear();
+        let now = self.now;
+        self.channel(actor).begin_words(now);
         let header = self.header(actor);
         words.extend(header.into_iter().flat_map(u32::to_le_bytes));
         let count = room.min(left + u64::from(header.is_some())) - u64::from(header.is_some());
@@ -419,6 +421,7 @@ impl Engine<'_> {
     fn write_words(&mut self, actor: Actor, words: &[u8]) -> Result<(), Fault> {
         let id = self.id(actor);
         let now = self.now;
+        self.channel(actor).begin_words(now);
         let Some(mut active) = self.channel(actor).active.take() else { return Ok(()) };
         let mut rest = words;
         while !rest.is_empty() {

@@ -8,23 +8,36 @@ use crate::bus::Bus;
 
 /// Words from a lock operation to a memory access after it: llvm-aie's core resumes in cycle 8
 /// (`AIEBaseInstrInfo::getCoreResumeCycleAfterLock`), memory is accessed in cycle 5.
-const AFTER_LOCK: u32 = 4;
+const AFTER_LOCK: u64 = 4;
 /// Words from an ordinary access (cycle 5) to a lock operation, which stalls in cycle 2
 /// (`getCoreStallCycleAfterLock`).
-const BEFORE_LOCK: u32 = 4;
+const BEFORE_LOCK: u64 = 4;
 /// The same from a store that shifts and rounds, which accesses memory in cycle 7.
-const SHIFTED_BEFORE_LOCK: u32 = 6;
+const SHIFTED_BEFORE_LOCK: u64 = 6;
 /// Words from a store that shifts and rounds to the first load that sees it: two more than from
 /// others, which loads of the next word see.
-const SHIFTED_DELAY: u32 = 3;
-/// Words from a store of part of a word to any other access (`IsPartWordStore`).
-const AFTER_PART: u32 = 7;
+const SHIFTED_DELAY: u64 = 3;
+/// Words from a store of part of a word to any other access (`IsPartWordStore`): it reads the word
+/// in cycle 5, its register in cycle 7, and writes in cycle 11 (`II_ST_s8_*`).
+const AFTER_PART: u64 = 7;
+/// Words after its issue at which it reads its register.
+const PART_READS: u64 = 6;
+/// Words from it to a lock operation.
+const PART_BEFORE_LOCK: u64 = 10;
 
 #[derive(Clone, Copy, Debug)]
 struct LateStore {
-    due: u32,
+    due: u64,
     address: u32,
     bytes: [u8; 64],
+}
+
+/// A store of part of a word that has not read its register.
+#[derive(Clone, Copy, Debug)]
+struct PartStore {
+    address: u32,
+    size: Size,
+    register: Scalar,
 }
 
 /// The order of memory accesses, and the stores that have not landed.
@@ -33,11 +46,14 @@ pub(super) struct Memory {
     /// One is issued in a word at most, and each waits the same.
     late: [Option<LateStore>; SHIFTED_DELAY as usize + 1],
     late_count: u8,
+    /// By the cycle in which the register is read.
+    parts: [Option<PartStore>; AFTER_PART as usize],
+    part_count: u8,
     reads: Reads,
-    now: u32,
-    after_lock: u32,
-    before_lock: u32,
-    after_part: u32,
+    now: u64,
+    after_lock: u64,
+    before_lock: u64,
+    after_part: u64,
 }
 
 impl Memory {
@@ -45,6 +61,8 @@ impl Memory {
         Memory {
             late: [None; SHIFTED_DELAY as usize + 1],
             late_count: 0,
+            parts: [None; AFTER_PART as usize],
+            part_count: 0,
             reads,
             now: 0,
             after_lock: 0,
@@ -54,17 +72,30 @@ impl Memory {
     }
 
     /// Starts cycle `now`: late stores land. Calling it twice changes nothing.
-    pub fn begin(&mut self, now: u32, bus: &mut dyn Bus) -> Result<(), CoreFault> {
+    pub fn begin(
+        &mut self,
+        now: u64,
+        registers: &Registers,
+        bus: &mut dyn Bus,
+    ) -> Result<(), CoreFault> {
         self.now = now;
+        if self.part_count > 0
+            && let Some(part) = self.parts[(now % AFTER_PART) as usize].take()
+        {
+            self.part_count -= 1;
+            let value = registers.scalar(part.register)?;
+            let bytes = value.to_le_bytes();
+            bus.store(part.address, &bytes[..part.size.bytes()]).map_err(from_bus)?;
+        }
         if self.late_count == 0 {
             return Ok(());
         }
         self.land(bus, |store| store.due == now)
     }
 
-    /// Lands what is left.
-    pub fn drain(&mut self, bus: &mut dyn Bus) -> Result<(), CoreFault> {
-        self.land(bus, |_| true)
+    /// Whether a store is under way.
+    pub fn is_busy(&self) -> bool {
+        self.late_count > 0 || self.part_count > 0
     }
 
     fn land(
@@ -87,7 +118,7 @@ impl Memory {
     /// Notes a lock operation.
     pub fn lock(&mut self) -> Result<(), CoreFault> {
         if self.reads == Reads::Checked && self.now < self.before_lock {
-            return Err(CoreFault::LockTooClose { missing: self.before_lock - self.now });
+            return Err(CoreFault::LockTooClose { missing: (self.before_lock - self.now) as u32 });
         }
         self.after_lock = self.now + AFTER_LOCK;
         Ok(())
@@ -112,10 +143,23 @@ impl Memory {
         bytes: &[u8],
     ) -> Result<(), CoreFault> {
         self.access(address, bytes.len() as u32)?;
-        if bytes.len() < 4 {
-            self.after_part = self.now + AFTER_PART;
-        }
         bus.store(address, bytes).map_err(from_bus)
+    }
+
+    /// Writes part of a word at `address`, with what the register holds then.
+    pub fn store_part(
+        &mut self,
+        address: u32,
+        size: Size,
+        register: Scalar,
+    ) -> Result<(), CoreFault> {
+        self.access(address, size.bytes() as u32)?;
+        self.after_part = self.now + AFTER_PART;
+        self.before_lock = self.now + PART_BEFORE_LOCK;
+        let slot = &mut self.parts[((self.now + PART_READS) % AFTER_PART) as usize];
+        *slot = Some(PartStore { address, size, register });
+        self.part_count += 1;
+        Ok(())
     }
 
     /// Writes 64 bytes at `address`, late.
@@ -135,7 +179,9 @@ impl Memory {
         }
         if self.reads == Reads::Checked {
             if self.now < self.after_lock {
-                return Err(CoreFault::LockTooClose { missing: self.after_lock - self.now });
+                return Err(CoreFault::LockTooClose {
+                    missing: (self.after_lock - self.now) as u32,
+                });
             }
             let overlaps =
                 |store: &LateStore| address < store.address + 64 && store.address < address + bytes;

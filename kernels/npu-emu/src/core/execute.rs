@@ -344,8 +344,11 @@ impl Core {
         bus: &mut dyn Bus,
     ) -> Result<(), CoreFault> {
         let address = self.resolve(at)?;
+        if size != Size::Word {
+            return self.memory.store_part(address, size, s);
+        }
         let value = self.registers.kept(s)?;
-        self.memory.store(bus, address, &value.to_le_bytes()[..size.bytes()])
+        self.memory.store(bus, address, &value.to_le_bytes())
     }
 
     fn store_shifted(

@@ -74,8 +74,8 @@ pub enum CoreFault {
     /// A jump in the five words after a jump, or in the last word of a hardware loop.
     #[error("a jump where another, or the end of a hardware loop, is under way")]
     JumpsMeet,
-    /// The hardware loop's registers were written too shortly before its end, or its words are
-    /// not of 16 bytes, aligned.
+    /// The hardware loop's registers were written too shortly before its end, or its first and
+    /// last words are not where they have to be.
     #[error("hardware loop {start:#x} to {end:#x}: {what}")]
     Loop {
         /// The loop's first word.

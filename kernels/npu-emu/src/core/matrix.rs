@@ -43,8 +43,8 @@ impl Terms {
 pub(super) struct MatrixUnit {
     slots: Box<[Slot; SLOTS]>,
     valid: u16,
-    latency: u32,
-    read: u32,
+    latency: u64,
+    read: u64,
     /// Whether accumulators may be read as early as at issue.
     earliest_read: EarliestRead,
 }
@@ -129,8 +129,8 @@ impl MatrixUnit {
         MatrixUnit {
             slots: Box::new([slot; SLOTS]),
             valid: 0,
-            latency: u32::from(longest.matrix),
-            read: u32::from(longest.accumulator_read),
+            latency: u64::from(longest.matrix),
+            read: u64::from(longest.accumulator_read),
             earliest_read: if is_certain {
                 EarliestRead::AsComputed
             } else {
@@ -145,7 +145,7 @@ impl MatrixUnit {
 
     /// Starts cycle `now`: results land, accumulators are read.
     #[inline]
-    pub fn begin(&mut self, now: u32, registers: &mut Registers) -> Result<(), CoreFault> {
+    pub fn begin(&mut self, now: u64, registers: &mut Registers) -> Result<(), CoreFault> {
         if self.valid == 0 {
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl MatrixUnit {
     /// `multiply` puts that, or zeros, in place.
     pub fn issue(
         &mut self,
-        now: u32,
+        now: u64,
         d: u8,
         terms: Terms,
         registers: &mut Registers,
@@ -199,7 +199,7 @@ impl MatrixUnit {
     fn accumulate(
         &mut self,
         index: usize,
-        now: u32,
+        now: u64,
         registers: &Registers,
     ) -> Result<(), CoreFault> {
         let Terms(terms) = self.slots[index].terms;
@@ -224,7 +224,7 @@ impl MatrixUnit {
     }
 
     /// The operation whose result in accumulator `dm` this slot sees a cycle before it lands.
-    fn forwarded(&self, dm: u8, now: u32) -> Option<usize> {
+    fn forwarded(&self, dm: u8, now: u64) -> Option<usize> {
         if self.latency <= self.read + 1 {
             return None;
         }

@@ -67,7 +67,7 @@ pub struct Core {
     reads: Reads,
     state: State,
     /// Words issued; the pipeline's time.
-    now: u32,
+    now: u64,
     /// Steps while enabled, waiting included.
     cycle: u64,
 }
@@ -158,7 +158,7 @@ impl Core {
 
     /// Words executed since the last reset.
     pub fn words(&self) -> u64 {
-        u64::from(self.now)
+        self.now
     }
 
     /// Byte address of the next word.
@@ -192,7 +192,7 @@ impl Core {
         let word = self.program.word(self.sequencer.pc)?;
         self.registers.begin(self.now);
         self.matrix.begin(self.now, &mut self.registers)?;
-        self.memory.begin(self.now, bus)?;
+        self.memory.begin(self.now, &self.registers, bus)?;
         if let Some(index) = word.acquire
             && let Operation::Acquire { lock, value, only_if } =
                 self.program.operation(word.first + u32::from(index))
@@ -208,10 +208,17 @@ impl Core {
             }
         }
         self.sequencer.advance(word.len, &mut self.registers, &mut self.program)?;
-        self.now = self.now.wrapping_add(1);
+        self.now += 1;
         if status == Status::Done {
-            self.memory.drain(bus)?;
             self.state = State::Done;
+            // What is under way still lands; only stores are seen from outside.
+            let mut now = self.now;
+            while self.memory.is_busy() {
+                self.registers.begin(now);
+                self.matrix.begin(now, &mut self.registers)?;
+                self.memory.begin(now, &self.registers, bus)?;
+                now += 1;
+            }
         }
         Ok(status)
     }

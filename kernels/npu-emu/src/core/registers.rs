@@ -197,7 +197,7 @@ pub(super) struct Registers {
     /// By unit, cycles modulo 32 in which a write may land.
     landing: [u32; UNITS],
     reads: Reads,
-    now: u32,
+    now: u64,
 }
 
 impl Registers {
@@ -221,7 +221,7 @@ impl Registers {
     }
 
     /// Starts cycle `now`: writes due land. Calling it twice in a cycle changes nothing.
-    pub fn begin(&mut self, now: u32) {
+    pub fn begin(&mut self, now: u64) {
         self.now = now;
         let slot = now as usize % QUEUE;
         if self.occupied >> slot & 1 == 0 {
@@ -430,7 +430,7 @@ impl Registers {
     /// Announces a write: the cycles in which it may land, modulo 32.
     fn claim(&mut self, unit: Unit, window: Window) -> Result<u32, CoreFault> {
         let span = u32::from(window.latest - window.earliest);
-        let first = (self.now + u32::from(window.earliest)) % 32;
+        let first = (self.now as u32 % 32 + u32::from(window.earliest)) % 32;
         let cycles = ((2u32 << span) - 1).rotate_left(first);
         let index = usize::from(unit.0);
         if self.landing[index] & cycles != 0 {

@@ -106,10 +106,8 @@ fn check_loop(setup: u32, start: u32, end: u32, program: &mut Program) -> Result
     if (setup..setup + SETUP_DISTANCE).contains(&end) {
         return wrong("its registers are written less than 112 bytes before its last word");
     }
-    for pc in (start..=end).step_by(16) {
-        if program.word(pc)?.len != 16 {
-            return wrong("it has a word that is not of 16 bytes");
-        }
+    if program.word(end)?.len != 16 {
+        return wrong("its last word is not of 16 bytes");
     }
     Ok(())
 }

@@ -125,6 +125,9 @@ fn memory_and_locks_keep_their_distance() {
         ("movx r4, #-1\nacq #48, r4", "vst x0, [p0, #0]", 3),
         ("lda r5, [p0, #0]", "rel #48, r0", 3),
         ("vst x0, [p0, #0]", "rel #48, r0", 3),
+        ("st.s8 r0, [p0, #0]", "lda r5, [p0, #28]", 6),
+        ("st.s16 r0, [p0, #0]", "st.s16 r0, [p0, #2]", 6),
+        ("st.s8 r0, [p0, #0]", "rel #48, r0", 9),
         (shifted, "rel #48, r0", 5),
         (shifted, "vlda x5, [p0, #0]", 2),
     ] {

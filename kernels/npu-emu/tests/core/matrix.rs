@@ -1,3 +1,5 @@
+//! Products of matrices and sums of accumulators, against their definition.
+
 use onebit_aie_emu::core::{Core, CoreFault, LatencyModel};
 use proptest::prelude::*;
 

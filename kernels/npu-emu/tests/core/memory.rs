@@ -1,3 +1,5 @@
+//! Loads, stores, and every way to address.
+
 use onebit_aie::isa::RegisterFile;
 use onebit_aie_emu::Fault;
 use onebit_aie_emu::core::CoreFault;
@@ -33,6 +35,21 @@ fn scalar_stores_cut() {
     run(&text, &mut tile);
     assert_eq!(tile.bytes(0x70000, 8), [0xaa, 0x78, 0x78, 0x56, 0x78, 0x56, 0x34, 0x12]);
     assert_eq!(tile.bytes(0x70008, 8), [0xaa; 8]);
+}
+
+/// Such a store reads its register six words after its issue, and writes then.
+#[test]
+fn stores_of_part_of_a_word_are_late() {
+    for (between, stored) in [(4, 2), (5, 1), (6, 1)] {
+        let text = format!("{P0}movx r0, #1\nst.s8 r0, [p0, #0]\n{}movx r0, #2", nops(between));
+        let mut tile = numbered();
+        run(&format!("{text}\n{}", nops(8)), &mut tile);
+        assert_eq!(tile.bytes(0x70000, 1), [stored], "{between} words between");
+    }
+    let text = format!("{P0}movx r0, #1\nst.s8 r0, [p0, #0]");
+    let mut tile = numbered();
+    run(&text, &mut tile);
+    assert_eq!(tile.bytes(0x70000, 1), [1], "it lands after the end of the program");
 }
 
 /// Where each way to address goes, and where it leaves the pointer.

@@ -1,3 +1,5 @@
+//! Scalar operations, by example and against 64-bit arithmetic.
+
 use onebit_aie::isa::RegisterFile;
 use onebit_aie_emu::core::{Core, CoreFault, LatencyModel};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Vectors: lanes, moves, and sums stored as bytes.
+
 use onebit_aie::isa::RegisterFile;
 use onebit_aie_emu::core::CoreFault;
 use proptest::prelude::*;

@@ -54,12 +54,14 @@ fn run(shape: &Shape) -> Result<(), Box<dyn std::error::Error>> {
     let (high, low) = (plane(1), plane(2));
     let weights: Vec<i8> = (0..n * k).map(|index| byte(index, 3)).collect();
     let mut buffers = vec![
-        pack::activations(&call.tiling, &high, &low),
+        vec![0; usize::try_from(call.buffers.activations)?],
         pack::weights(&call.tiling, &weights),
         vec![0; usize::try_from(call.buffers.results)?],
     ];
+    pack::activations(&call.tiling, &high, &low, &mut buffers[0]);
     let report = array.run(&call.txn, &mut buffers)?;
-    let found = pack::results(&call.tiling, 32, &buffers[2]);
+    let mut found = vec![0; pack::result_count(&call.tiling, 32)];
+    pack::results(&call.tiling, 32, &buffers[2], &mut found);
     if found != pack::product(&call.tiling, &high, &low, &weights) {
         return Err("a wrong product".into());
     }

@@ -3,7 +3,7 @@
 
 mod gemm_data;
 
-use gemm_data::Operands;
+use gemm_data::{Operands, results};
 use onebit_aie::gemm::block::Spacing;
 use onebit_aie::gemm::{Argument, Call, Design, Results, Shape, pack};
 use onebit_aie::txn::{Txn, TxnHeader};
@@ -26,12 +26,11 @@ fn xclbin(design: &Design) -> Vec<u8> {
 fn run(array: &mut Array, call: &Call, operands: &Operands) -> Result<(Vec<i32>, Report), Fault> {
     let tiling = &call.tiling;
     let mut arguments = vec![Vec::new(); 3];
-    arguments[Argument::Activations as usize] =
-        pack::activations(tiling, &operands.high, &operands.low);
+    arguments[Argument::Activations as usize] = operands.activations(tiling);
     arguments[Argument::Weights as usize] = pack::weights(tiling, &operands.weights);
     arguments[Argument::Results as usize] = vec![0xa5; call.buffers.results as usize];
     let report = array.run(&call.txn, &mut arguments)?;
-    Ok((pack::results(tiling, 32, &arguments[Argument::Results as usize]), report))
+    Ok((results(tiling, &arguments[Argument::Results as usize]), report))
 }
 
 /// Runs `shape` on `array` and compares every result with its sum of products.

@@ -5,7 +5,7 @@ mod gemm_data;
 
 use std::ops::Range;
 
-use gemm_data::Operands;
+use gemm_data::{Operands, results};
 use onebit_aie::gemm::block::Spacing;
 use onebit_aie::gemm::kernel::{self, lock, parameter};
 use onebit_aie::gemm::memory::{
@@ -157,7 +157,7 @@ fn run(
     operands: &Operands,
     [column, index]: [usize; 2],
 ) -> Result<(Tile, u64), Fault> {
-    let packed = pack::activations(tiling, &operands.high, &operands.low);
+    let packed = operands.activations(tiling);
     let granule = ACTIVATION_GRANULE_BYTES as usize;
     let own: Vec<u8> = packed
         .chunks_exact(4 * granule)
@@ -203,7 +203,7 @@ fn check(shape: Shape, spacing: &Spacing, core: Core, place: [usize; 2]) -> u64 
     assert_eq!(tile.locks[..6], [8, 0, 4, 0, 2, 0]);
     let output = tile.output.1;
     assert_eq!(output.len() as u64, tiling.result_bytes() / 4);
-    let found = pack::results(&tiling, 32, &in_place(&tiling, &output, place));
+    let found = results(&tiling, &in_place(&tiling, &output, place));
     let expected = pack::product(&tiling, &operands.high, &operands.low, &operands.weights);
     let (n, width, [column, index]) = (shape.n as usize, tiling.width() as usize, place);
     let mut compared = 0;

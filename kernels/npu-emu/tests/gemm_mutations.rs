@@ -3,7 +3,7 @@
 
 mod gemm_data;
 
-use gemm_data::Operands;
+use gemm_data::{Operands, results};
 use onebit_aie::cdo::Cdo;
 use onebit_aie::gemm::block::Spacing;
 use onebit_aie::gemm::{Design, Results, Shape, kernel, mapping, pack};
@@ -217,13 +217,13 @@ fn outcome(mutation: Option<&Mutation>) -> Result<(), String> {
         }
         let operands = Operands::random(shape, 32, seed);
         let mut arguments = vec![
-            pack::activations(&call.tiling, &operands.high, &operands.low),
+            operands.activations(&call.tiling),
             pack::weights(&call.tiling, &operands.weights),
             vec![0; call.buffers.results as usize],
         ];
         let run = array.run(&txn.to_bytes().unwrap(), &mut arguments);
         run.map_err(|fault| fault.to_string())?;
-        let found = pack::results(&call.tiling, 32, &arguments[2]);
+        let found = results(&call.tiling, &arguments[2]);
         let expected =
             pack::product(&call.tiling, &operands.high, &operands.low, &operands.weights);
         if found != expected {

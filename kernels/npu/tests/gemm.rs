@@ -165,7 +165,8 @@ fn formats_are_what_they_are_said_to_be() {
     let (k, n) = (320, 1100);
     let mut high = vec![0; 32 * k];
     (high[19 * k + 77], high[0]) = (5, 1);
-    let packed = pack::activations(&tiling, &high, &vec![0; 32 * k]);
+    let mut packed = vec![0xff; tiling.activation_bytes() as usize];
+    pack::activations(&tiling, &high, &vec![0; 32 * k], &mut packed);
     // Row 19 is row 3 of tile 2; k 77 is brick 1, step 1, k 5.
     let at = ((4 + 2) * 1024) + 2 * 64 + 3 * 8 + 5;
     let set: Vec<usize> = (0..packed.len()).filter(|&at| packed[at] != 0).collect();

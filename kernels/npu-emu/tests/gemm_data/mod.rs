@@ -1,6 +1,6 @@
 //! Operands of products for tests: any bytes, the same for the same seed.
 
-use onebit_aie::gemm::Shape;
+use onebit_aie::gemm::{Shape, Tiling, pack};
 
 /// Two planes of activations and weights.
 pub struct Operands {
@@ -17,6 +17,22 @@ impl Operands {
         let mut bytes = |count: usize| (0..count).map(|_| next(&mut state)).collect();
         Operands { high: bytes(rows * k), low: bytes(rows * k), weights: bytes(n * k) }
     }
+}
+
+impl Operands {
+    /// The activations as a call takes them.
+    pub fn activations(&self, tiling: &Tiling) -> Vec<u8> {
+        let mut packed = vec![0xff; usize::try_from(tiling.activation_bytes()).unwrap()];
+        pack::activations(tiling, &self.high, &self.low, &mut packed);
+        packed
+    }
+}
+
+/// All 32 rows of a call's results.
+pub fn results(tiling: &Tiling, packed: &[u8]) -> Vec<i32> {
+    let mut results = vec![-1; pack::result_count(tiling, 32)];
+    pack::results(tiling, 32, packed, &mut results);
+    results
 }
 
 /// SplitMix64, a byte of it.

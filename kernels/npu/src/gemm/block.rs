@@ -311,6 +311,10 @@ struct Schedule<'a> {
 /// Cycles after issue in which a product still reads its accumulator (llvm-aie: cycle 4).
 const ACCUMULATOR_READ: usize = 3;
 
+/// Cycles for which a lock operation keeps the core's lock unit (llvm-aie `AIE2PGenSchedule.td`:
+/// `II_ACQ_*`, `LCKREQ`): the next one may not come before.
+const LOCK_UNIT: usize = 4;
+
 impl<'a> Schedule<'a> {
     fn new(spacing: &'a Spacing) -> Self {
         let (words, taken, uses) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -389,13 +393,13 @@ impl<'a> Schedule<'a> {
                 self.end = self.end.max(cycle + spacing.store.max(spacing.lock));
             }
             Effect::Acquire => {
-                order.after_lock = cycle + 1;
+                order.after_lock = cycle + LOCK_UNIT;
                 order.after_acquire = cycle + spacing.lock;
                 self.end = self.end.max(cycle + spacing.lock);
             }
             Effect::Release => {
-                order.after_lock = cycle + 1;
-                self.end = self.end.max(cycle + 1);
+                order.after_lock = cycle + LOCK_UNIT;
+                self.end = self.end.max(cycle + LOCK_UNIT);
             }
         }
     }
@@ -488,5 +492,72 @@ impl Assembled {
     /// Cycles of the block called `label`, zero when there is none.
     pub fn cycles_of(&self, label: &str) -> usize {
         self.cycles.iter().find(|(name, _)| *name == label).map_or(0, |(_, cycles)| *cycles)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cycle of the operation that starts with `text`.
+    fn cycle_of(words: &[Vec<String>], text: &str) -> usize {
+        let has = |word: &Vec<String>| word.iter().any(|operation| operation.starts_with(text));
+        words.iter().position(has).unwrap_or_else(|| panic!("{text} in {words:?}"))
+    }
+
+    #[test]
+    fn lock_operations_keep_their_distance() {
+        let mut block = Block::new("locks");
+        block.acquire(OwnLock(1), Place::R(1));
+        block.release(OwnLock(2), Place::R(2));
+        block.load(Place::X(0), Place::P(0), 0);
+        block.store(Place::X(0), Place::P(1), 0);
+        block.release(OwnLock(3), Place::R(2));
+        let words = block.schedule(&Spacing::DOCUMENTED).unwrap();
+        let at = |text| cycle_of(&words, text);
+        assert_eq!(at("rel #50"), at("acq #49") + LOCK_UNIT);
+        assert_eq!(at("vlda"), at("acq #49") + 8);
+        assert_eq!(at("vst"), at("vlda") + 7);
+        assert_eq!(at("rel #51"), at("vst") + 8);
+        assert_eq!(words.len(), at("rel #51") + LOCK_UNIT);
+    }
+
+    #[test]
+    fn results_land_before_they_are_used_and_before_the_end() {
+        let mut block = Block::new("products");
+        block.load_next(Place::X(0), Place::P(0));
+        block.load_next_b(Place::X(1), Place::P(1));
+        for _ in 0..2 {
+            block.multiply(0, Place::X(0), Place::X(1), Place::R(0));
+        }
+        // May not come before the last product has read x0, nor overtake the first load.
+        block.load_next(Place::X(0), Place::P(0));
+        block.store(Place::Quarter(0, 3), Place::P(2), 192);
+        for (spacing, [product, next, store]) in
+            [(Spacing::DOCUMENTED, [7, 11, 17]), (Spacing::CONSERVATIVE, [8, 16, 24])]
+        {
+            let words = block.schedule(&spacing).unwrap();
+            let products: Vec<usize> = (0..words.len())
+                .filter(|&at| words[at].iter().any(|text| text.starts_with("vmac")))
+                .collect();
+            assert_eq!(products, [product, next]);
+            let loads = words.iter().rposition(|word| word.iter().any(|t| t.starts_with("vlda")));
+            assert!(loads.unwrap() >= next);
+            assert_eq!(cycle_of(&words, "vst bmhh0"), store);
+            assert!(words.len() >= store + spacing.store);
+        }
+    }
+
+    #[test]
+    fn jumps_leave_room_for_what_follows_them() {
+        let mut block = Block::new("loop");
+        block.decrement(Place::R(3), Place::R(3));
+        let words = block.exit(Exit::NotZero(Place::R(3), "loop")).schedule(&Spacing::DOCUMENTED);
+        let words = words.unwrap();
+        assert_eq!(cycle_of(&words, "jnz r3"), 1);
+        assert_eq!(words.len(), 2 + DELAY_SLOTS);
+        let unknown =
+            Assembled::new(&[Block::new("a").exit(Exit::Jump("b"))], &Spacing::DOCUMENTED);
+        assert!(unknown.is_err());
     }
 }

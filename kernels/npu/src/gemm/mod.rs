@@ -11,6 +11,33 @@
 //! * [`kernel`]: the program of a compute tile; [`mapping`]: streams, locks and descriptors.
 //!
 //! `docs/npu-gemm.md` tells the whole. Nothing here ever ran on silicon.
+//!
+//! ```
+//! use onebit_aie::gemm::{Design, GemmError, Results, Shape, pack};
+//!
+//! # fn main() -> Result<(), GemmError> {
+//! // Once: the container that the driver loads.
+//! let design = Design::new()?;
+//! let container = design.xclbin()?.to_bytes()?;
+//!
+//! // For each matrix: its instruction stream, and its weights as the array takes them.
+//! let shape = Shape { n: 960, k: 576, group: 576, results: Results::of_fifteen_bits(576) };
+//! let call = design.call(&shape)?;
+//! let weights = pack::weights(&call.tiling, &vec![1; 960 * 576]);
+//! assert_eq!(weights.len() as u64, call.buffers.weights);
+//!
+//! // For each step: the activations, as two planes, and what becomes of the results.
+//! let (high, low): (Vec<i8>, Vec<i8>) = [300i16; 576].map(pack::planes).into_iter().unzip();
+//! let mut activations = vec![0; call.buffers.activations as usize];
+//! pack::activations(&call.tiling, &high, &low, &mut activations);
+//! # let results = vec![0; call.buffers.results as usize];
+//! // … the driver runs call.txn with the three buffers …
+//! let mut sums = vec![0; pack::result_count(&call.tiling, 1)];
+//! pack::results(&call.tiling, 1, &results, &mut sums);
+//! # assert_eq!(sums.len(), 960);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod block;
 pub mod call;

@@ -12,6 +12,9 @@
 use super::{BLOCK, BRICK_DEPTH, PLANES, ROWS, Results, Tiling};
 use crate::array::COLUMNS;
 
+/// Side of a block, as a size in memory.
+const SIDE: usize = BLOCK as usize;
+
 /// Least activation that two planes hold.
 pub const LEAST: i16 = -(1 << 14);
 /// Largest activation that two planes hold.
@@ -30,106 +33,112 @@ pub const fn planes(value: i16) -> (i8, i8) {
     ((value >> 7) as i8, (value & 127) as i8)
 }
 
-/// Packs activations, given as `[rows][k]` for each plane; rows that are missing are zero.
+/// Packs activations, given as `[rows][k]` for each plane, into a buffer of
+/// [`Tiling::activation_bytes`]; rows that are missing are zero.
 ///
 /// # Panics
-/// When the planes differ in length, or are not at most 32 whole rows.
-pub fn activations(tiling: &Tiling, high: &[i8], low: &[i8]) -> Vec<u8> {
+/// When the planes differ in length or are not at most 32 whole rows, or the buffer is of another
+/// size.
+pub fn activations(tiling: &Tiling, high: &[i8], low: &[i8], packed: &mut [u8]) {
     let k = tiling.shape.k as usize;
     assert!(high.len() == low.len() && high.len().is_multiple_of(k), "two planes of whole rows");
     let rows = high.len() / k;
     assert!(rows <= ROWS as usize, "at most {ROWS} rows");
-    let mut packed = vec![0; tiling.activation_bytes() as usize];
-    let block = BLOCK as usize;
-    let blocks = packed.chunks_exact_mut(block);
-    let mut places = Counter::new([BRICK_DEPTH / BLOCK, PLANES, BLOCK]);
-    let tile_bytes = (BRICK_DEPTH * PLANES * BLOCK) as usize;
-    for (index, bytes) in blocks.enumerate() {
-        let granule = index * block / tile_bytes;
-        let (brick, tile) = (granule / (ROWS / BLOCK) as usize, granule % (ROWS / BLOCK) as usize);
-        let [step, plane, row] = places.next();
-        let row = tile * block + row;
-        let from = brick * BRICK_DEPTH as usize + step * block;
-        if row < rows && from < k {
-            let count = block.min(k - from);
+    assert_eq!(packed.len() as u64, tiling.activation_bytes(), "room for all activations");
+    let bricks = tiling.depth() / BRICK_DEPTH;
+    let mut places = Counter::new([bricks, ROWS / BLOCK, BRICK_DEPTH / BLOCK, PLANES, BLOCK]);
+    for bytes in packed.chunks_exact_mut(SIDE) {
+        let [brick, tile, step, plane, row] = places.next();
+        let row = tile * SIDE + row;
+        let from = brick * BRICK_DEPTH as usize + step * SIDE;
+        let count = if row < rows { k.saturating_sub(from).min(SIDE) } else { 0 };
+        let (some, none) = bytes.split_at_mut(count);
+        if count > 0 {
             let source = if plane == 0 { high } else { low };
             let source = &source[row * k + from..][..count];
-            bytes.iter_mut().zip(source).for_each(|(to, from)| *to = from.cast_unsigned());
+            some.iter_mut().zip(source).for_each(|(to, from)| *to = from.cast_unsigned());
         }
+        none.fill(0);
     }
-    packed
 }
 
-/// Packs weights, given as `[n][k]`.
+/// Packs weights, given as `[n][k]`, for all columns of the array.
 ///
 /// # Panics
 /// When there are not n * k of them.
 pub fn weights(tiling: &Tiling, weights: &[i8]) -> Vec<u8> {
+    (0..COLUMNS).flat_map(|column| column_weights(tiling, weights, column)).collect()
+}
+
+/// Packs the weights of one column of the array: [`Tiling::weight_bytes`]. `weights` are all of
+/// them, as `[n][k]`.
+///
+/// # Panics
+/// When there are not n * k of them.
+pub fn column_weights(tiling: &Tiling, weights: &[i8], column: u8) -> Vec<u8> {
     let (n, k) = (tiling.shape.n as usize, tiling.shape.k as usize);
     assert_eq!(weights.len(), n * k, "n rows of k weights");
-    let mut packed = Vec::with_capacity(usize::from(COLUMNS) * tiling.weight_bytes() as usize);
-    for column in 0..usize::from(COLUMNS) {
-        let end = (column + 1) * tiling.weight_bytes() as usize;
-        let first = column * tiling.width() as usize;
-        let mut places = Counter::new([
-            tiling.passes,
-            tiling.groups * tiling.segments,
-            tiling.units,
-            tiling.bricks,
-            BRICK_DEPTH / BLOCK,
-        ]);
-        for _ in 0..places.total() {
-            let [pass, segment, unit, brick, step] = places.next();
-            let n_from = first + (pass * tiling.units as usize + unit) * BLOCK as usize;
-            let brick = segment * tiling.bricks as usize + brick;
-            let k_from = brick * BRICK_DEPTH as usize + step * BLOCK as usize;
-            for k_at in k_from..k_from + BLOCK as usize {
-                for n_at in n_from..n_from + BLOCK as usize {
-                    let is_there = n_at < n && k_at < k;
-                    let weight = if is_there { weights[n_at * k + k_at] } else { 0 };
-                    packed.push(weight.cast_unsigned());
-                }
+    let mut packed = vec![0; tiling.weight_bytes() as usize];
+    let first = usize::from(column) * tiling.width() as usize;
+    let mut places = Counter::new([
+        tiling.passes,
+        tiling.groups * tiling.segments,
+        tiling.units,
+        tiling.bricks,
+        BRICK_DEPTH / BLOCK,
+    ]);
+    let blocks = places.total();
+    for block in packed.chunks_exact_mut(SIDE * SIDE).take(blocks) {
+        let [pass, segment, unit, brick, step] = places.next();
+        let n_from = first + (pass * tiling.units as usize + unit) * SIDE;
+        let brick = segment * tiling.bricks as usize + brick;
+        let k_from = brick * BRICK_DEPTH as usize + step * SIDE;
+        let count = k.saturating_sub(k_from).min(SIDE);
+        for lane in 0..n.saturating_sub(n_from).min(SIDE) {
+            let row = &weights[(n_from + lane) * k..][..k];
+            for (at, weight) in row[k_from.min(k)..].iter().take(count).enumerate() {
+                block[at * SIDE + lane] = weight.cast_unsigned();
             }
         }
-        packed.resize(end, 0);
     }
     packed
 }
 
-/// Unpacks results: `[group][plane][rows][n]`, with one plane where they are combined. `rows` is
-/// how many of the 32 are wanted.
+/// Unpacks results into `[group][plane][rows][n]`, with one plane where they are combined. `rows`
+/// is how many of the 32 are wanted.
 ///
 /// # Panics
-/// When there are more than 32 rows, or not as many bytes as the tiling says.
-pub fn results(tiling: &Tiling, rows: u32, packed: &[u8]) -> Vec<i32> {
+/// When there are more than 32 rows, or either side is of another size.
+pub fn results(tiling: &Tiling, rows: u32, packed: &[u8], unpacked: &mut [i32]) {
     assert!(rows <= ROWS, "at most {ROWS} rows");
     let column_bytes = tiling.result_bytes() as usize;
     assert_eq!(packed.len(), usize::from(COLUMNS) * column_bytes, "the results of all columns");
+    assert_eq!(unpacked.len(), result_count(tiling, rows), "room for all results");
     let (rows, n) = (rows as usize, tiling.shape.n as usize);
-    let planes = tiling.shape.results.count() as usize;
-    let mut unpacked = vec![0; tiling.groups as usize * planes * rows * n];
+    let planes = tiling.shape.results.count();
     for (column, packed) in packed.chunks_exact(column_bytes).enumerate() {
         let first = column * tiling.width() as usize;
-        let mut places = Counter::new([
-            tiling.passes,
-            tiling.groups,
-            tiling.units,
-            planes as u32,
-            ROWS / BLOCK,
-            BLOCK,
-            BLOCK,
-        ]);
-        for &word in packed.as_chunks().0 {
-            let [pass, group, unit, plane, tile, row, lane] = places.next();
-            let row = tile * BLOCK as usize + row;
-            let at = first + (pass * tiling.units as usize + unit) * BLOCK as usize + lane;
-            if row < rows && at < n {
-                let place = ((group * planes + plane) * rows + row) * n + at;
-                unpacked[place] = i32::from_le_bytes(word);
+        let (passes, groups, units) = (tiling.passes, tiling.groups, tiling.units);
+        let mut places = Counter::new([passes, groups, units, planes, ROWS / BLOCK, BLOCK]);
+        for lanes in packed.as_chunks().0.chunks_exact(SIDE) {
+            let [pass, group, unit, plane, tile, row] = places.next();
+            let row = tile * SIDE + row;
+            let at = first + (pass * units as usize + unit) * SIDE;
+            if row < rows {
+                let place = ((group * planes as usize + plane) * rows + row) * n + at;
+                let count = n.saturating_sub(at).min(SIDE);
+                for (lane, &word) in lanes.iter().enumerate().take(count) {
+                    unpacked[place + lane] = i32::from_le_bytes(word);
+                }
             }
         }
     }
-    unpacked
+}
+
+/// How many results `rows` rows have, for all groups and planes.
+pub const fn result_count(tiling: &Tiling, rows: u32) -> usize {
+    let planes = tiling.shape.results.count() as usize;
+    tiling.groups as usize * planes * rows as usize * tiling.shape.n as usize
 }
 
 /// The product that the array computes, in the order of [`results`]: sums modulo 2^32.

@@ -25,11 +25,11 @@ pub fn dump(model: &Model, options: &Options, stage: Stage) -> Result<String, Co
     if stage == Stage::Graph {
         return Ok(graph.to_string());
     }
-    let info = pipeline::run(&mut graph)?;
+    let info = pipeline::run(&mut graph, options.placement)?;
     if stage == Stage::Fused {
         return Ok(graph.to_string());
     }
-    let mut store = WeightStore::new(model);
+    let mut store = WeightStore::new(model, options.placement);
     let options = cpu_options(model, options)?;
     cpu::schedule_listing(&graph, &info, &options, &mut store)
 }

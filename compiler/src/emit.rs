@@ -14,8 +14,9 @@ use onebit_plan::manifest::{
 use crate::error::CompileError;
 use crate::pipeline;
 use crate::report::Report;
-use crate::schedule::repack::{TensorSource, WeightStore};
+use crate::schedule::repack::{Placement, TensorSource, WeightStore};
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
+use crate::target::npu::{self, NpuProgram};
 
 /// What a compile is asked for.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Options {
     pub context: Option<usize>,
     /// Instruction set of the code, by Rust's name.
     pub architecture: String,
+    /// Where products run.
+    pub placement: Placement,
 }
 
 /// Positions of a slot when nothing is asked for and the model could do more.
@@ -33,7 +36,8 @@ pub const DEFAULT_CONTEXT: usize = 8192;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch: 32, context: None, architecture: std::env::consts::ARCH.into() }
+        let architecture = std::env::consts::ARCH.into();
+        Self { batch: 32, context: None, architecture, placement: Placement::Cpu }
     }
 }
 
@@ -65,29 +69,36 @@ pub fn compile(
 ) -> Result<Report, CompileError> {
     let cpu_options = cpu_options(model, options)?;
     let mut graph: Graph = model.graph().clone();
-    let info = pipeline::run(&mut graph)?;
-    let mut store = WeightStore::new(model);
+    let info = pipeline::run(&mut graph, options.placement)?;
+    let mut store = WeightStore::new(model, options.placement);
     let program = cpu::lower(&graph, &info, &cpu_options, &mut store)?;
+    let array = npu::lower(&store)?;
     let tokenizer = onebit_tokenizer::build(&model.tokenizer_spec()?)?;
-    let manifest = manifest(model, source, options, &cpu_options, &program, &store)?;
+    let mut manifest = manifest(model, source, options, &cpu_options, &program, &store)?;
 
     let mut writer = PlanWriter::create(target)?;
-    writer.begin_segment(SegmentKind::CpuCode)?;
-    writer.write(&program.code)?;
-    writer.end_segment()?;
-    writer.begin_segment(SegmentKind::Tokenizer)?;
-    writer.write(&tokenizer)?;
-    writer.end_segment()?;
+    let mut segments =
+        vec![(SegmentKind::CpuCode, &program.code), (SegmentKind::Tokenizer, &tokenizer)];
+    if let Some(NpuProgram { configuration, calls, .. }) = &array {
+        segments.push((SegmentKind::ArrayConfiguration, configuration));
+        segments.push((SegmentKind::ArrayCalls, calls));
+    }
+    for (kind, bytes) in segments {
+        writer.begin_segment(kind)?;
+        writer.write(bytes)?;
+        writer.end_segment()?;
+    }
     writer.begin_segment(SegmentKind::Weights)?;
     let total = store.bytes();
     let mut done = 0;
-    store.pack(|bytes| {
+    let roundings = store.pack(|bytes| {
         writer.write(bytes)?;
         done += bytes.len() as u64;
         progress(done, total);
         Ok(())
     })?;
     writer.end_segment()?;
+    manifest.array = array.map(|program| program.plan(&store, &roundings));
     let manifest = writer.finish(manifest)?;
     Ok(Report::new(manifest))
 }
@@ -131,7 +142,7 @@ fn manifest(
             tool: env!("CARGO_PKG_VERSION").into(),
             source: file_name,
             source_hash: hash(model),
-            options: vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)],
+            options: provenance_options(options, cpu),
         },
         model: ModelInfo {
             name: model.name().into(),
@@ -149,7 +160,17 @@ fn manifest(
         kernels: program.kernels.clone(),
         regions: program.regions.clone(),
         weights: store.matrices().iter().map(weight_record).collect(),
+        array: None,
     })
+}
+
+/// Sorted, as [`Provenance`] has them.
+fn provenance_options(options: &Options, cpu: &CpuOptions) -> Vec<String> {
+    let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)];
+    if options.placement == Placement::Array {
+        all.push("npu=xdna2".into());
+    }
+    all
 }
 
 fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {

@@ -32,6 +32,8 @@ pub enum CompileError {
     RowWidth { width: usize },
     #[error("no code generator for target \"{target}\": {reason}")]
     Target { target: String, reason: String },
+    #[error("the neural processor's part: {reason}")]
+    Array { reason: String },
     #[error("code generation of {function} failed: {reason}")]
     Codegen { function: String, reason: String },
     #[error("--{option} {value}: {reason}")]

@@ -11,6 +11,7 @@ use onebit_models::gguf::{GgufError, GgufFile};
 use onebit_models::{Model, ModelError};
 use onebit_plan::{PlanError, PlanFile};
 use onebit_tokenizer::{EncodeOptions, Tokenizer};
+use onebitc::schedule::repack::Placement;
 use onebitc::{CompileError, Options, Stage};
 
 /// Compile GGUF language models ahead of time to .plan files for onebit-rt.
@@ -61,7 +62,8 @@ struct ShapeArgs {
     /// Positions a slot holds; the model's own up to 8192 when not given.
     #[arg(long)]
     ctx: Option<usize>,
-    /// Machine to compile for: host, x86_64 or aarch64.
+    /// Machine to compile for: host, strix-halo (products also for its neural processor),
+    /// x86_64 or aarch64.
     #[arg(long, default_value = "host")]
     target: String,
 }
@@ -241,10 +243,16 @@ fn print(text: &str) -> Result<(), Failure> {
 
 impl ShapeArgs {
     fn options(&self) -> Options {
-        let architecture = match self.target.as_str() {
-            "host" => std::env::consts::ARCH.to_owned(),
-            other => other.to_owned(),
+        let (architecture, placement) = match self.target.as_str() {
+            "host" => (std::env::consts::ARCH, Placement::Cpu),
+            "strix-halo" => ("x86_64", Placement::Array),
+            other => (other, Placement::Cpu),
         };
-        Options { batch: self.batch, context: self.ctx, architecture }
+        Options {
+            batch: self.batch,
+            context: self.ctx,
+            architecture: architecture.to_owned(),
+            placement,
+        }
     }
 }

@@ -4,21 +4,31 @@ use onebit_ir::Graph;
 use onebit_ir::verify::{self, GraphInfo};
 
 use crate::error::CompileError;
-use crate::pass::{fuse_gated::FuseGated, split_bias::SplitBias, stack_linears::StackLinears};
+use crate::pass::fuse_gated::FuseGated;
+use crate::pass::split_bias::SplitBias;
+use crate::pass::stack_linears::{Gates, StackLinears};
 use crate::rewrite::{self, Rule};
+use crate::schedule::repack::Placement;
 
 /// A named set of rules that is run to its fixed point.
 pub struct Pass {
     pub name: &'static str,
     rules: &'static [&'static dyn Rule],
+    /// The only placement of products that it is for; `None` is all.
+    only_for: Option<Placement>,
 }
 
 /// In order. Each prepares for the next: biases leave linears before linears are stacked, and
 /// gates are fused first because stacking leaves their linears alone.
 pub const PASSES: &[Pass] = &[
-    Pass { name: "split-bias", rules: &[&SplitBias] },
-    Pass { name: "fuse-gated", rules: &[&FuseGated] },
-    Pass { name: "stack-linears", rules: &[&StackLinears] },
+    Pass { name: "split-bias", rules: &[&SplitBias], only_for: None },
+    Pass { name: "fuse-gated", rules: &[&FuseGated], only_for: None },
+    Pass { name: "stack-linears", rules: &[&StackLinears(Gates::Apart)], only_for: None },
+    Pass {
+        name: "stack-gates",
+        rules: &[&StackLinears(Gates::Stacked)],
+        only_for: Some(Placement::Array),
+    },
 ];
 
 impl Pass {
@@ -30,11 +40,12 @@ impl Pass {
     }
 }
 
-/// Runs every pass.
-pub fn run(graph: &mut Graph) -> Result<GraphInfo, CompileError> {
+/// Runs every pass that is for `placement`.
+pub fn run(graph: &mut Graph, placement: Placement) -> Result<GraphInfo, CompileError> {
     let mut info = verify::verify(graph)
         .map_err(|error| CompileError::Pass { pass: "input", reason: error.to_string() })?;
-    for pass in PASSES {
+    let wanted = |pass: &&Pass| pass.only_for.is_none_or(|only| only == placement);
+    for pass in PASSES.iter().filter(wanted) {
         info = pass.run(graph)?;
     }
     Ok(info)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use onebit_ir::quant::Format;
-use onebit_plan::manifest::Manifest;
+use onebit_plan::manifest::{ArrayPlan, ArrayWeights, Manifest};
 
 use crate::schedule::repack::is_native;
 
@@ -39,7 +39,8 @@ impl fmt::Display for Report {
             m.model.context,
             m.memory.slots
         )?;
-        writeln!(f, "placement: {} steps a token on cpu", m.regions.len())?;
+        let on = |target: &str| m.regions.iter().filter(|region| region.target == target).count();
+        writeln!(f, "placement: {} steps a token on cpu, {} on npu", on("cpu"), on("npu"))?;
         let mut classes: BTreeMap<(String, String), (usize, u64)> = BTreeMap::new();
         for weight in &m.weights {
             let native = Format::from_name(&weight.format)
@@ -57,6 +58,9 @@ impl fmt::Display for Report {
                 mebi(bytes)
             )?;
         }
+        if let Some(plan) = &m.array {
+            array(f, plan)?;
+        }
         writeln!(
             f,
             "memory: {:.1} MiB read per token, {:.1} KiB of cache per position and slot",
@@ -64,4 +68,36 @@ impl fmt::Display for Report {
             m.memory.slot as f64 / f64::from(m.model.context) / 1024.0
         )
     }
+}
+
+/// What the array does: rounding by source format, and the cost model's times.
+fn array(f: &mut fmt::Formatter<'_>, plan: &ArrayPlan) -> fmt::Result {
+    let mut formats: BTreeMap<&str, (usize, u64, f32)> = BTreeMap::new();
+    for weights in &plan.products {
+        let entry = formats.entry(&weights.format).or_default();
+        entry.0 += 1;
+        entry.1 += weights.bytes;
+        entry.2 = entry.2.max(weights.rounding);
+    }
+    for (format, (count, bytes, rounding)) in formats {
+        let mebi = bytes as f64 / f64::from(1 << 20);
+        writeln!(
+            f,
+            "  {count:4} x {format:8} as int8 for the npu       {mebi:9.1} MiB, rounded by at most \
+             {:.2} % (root mean square)",
+            rounding * 100.0
+        )?;
+    }
+    let call = |weights: &ArrayWeights| &plan.calls[weights.call as usize];
+    let seconds: f64 = plan.products.iter().map(|w| call(w).modelled_seconds).sum();
+    let bound: f64 = plan.products.iter().map(|w| call(w).modelled_bound).sum();
+    writeln!(
+        f,
+        "npu: {} products in {} shapes; modelled, never run on silicon: {:.2} ms a step of up to 32 \
+         rows, of which memory needs {:.2} ms",
+        plan.products.len(),
+        plan.calls.len(),
+        seconds * 1e3,
+        bound * 1e3
+    )
 }

@@ -1,7 +1,8 @@
 //! Linears of one input, with weights of one format, become one stacked linear and slices:
 //! `linear(x, a), linear(x, b) = slice(s, 0, |a|), slice(s, |a|, |b|)`, `s = stacked(x, a, b)`.
 //!
-//! Linears that feed a `gated` stay apart: their product is consumed column by column.
+//! Linears that feed a `gated` stay apart where their product is consumed column by column, on the
+//! CPU; a neural processor takes both in one call.
 
 use onebit_ir::{Graph, Op, ValueId};
 
@@ -10,10 +11,18 @@ use crate::rewrite::{Arg, Patch, Rule};
 /// Rows of a stacked weight must fill whole tiles, so that no tile mixes two weights.
 const TILE_ROWS: usize = onebit_plan::abi::TILE_ROWS;
 
-pub struct StackLinears;
+/// What happens to linears that feed a `gated`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Gates {
+    Apart,
+    Stacked,
+}
+
+pub struct StackLinears(pub Gates);
 
 impl Rule for StackLinears {
     fn apply(&self, graph: &Graph, value: ValueId) -> Option<Patch> {
+        let stackable = |graph: &Graph, value: ValueId| stackable(graph, value, self.0);
         let (x, weight) = stackable(graph, value)?;
         let format = graph.ty(weight).elem;
         let mut group: Vec<(ValueId, ValueId)> = graph
@@ -43,12 +52,13 @@ impl Rule for StackLinears {
 }
 
 /// Input and weight of an unbiased linear that may be stacked.
-fn stackable(graph: &Graph, value: ValueId) -> Option<(ValueId, ValueId)> {
+fn stackable(graph: &Graph, value: ValueId, gates: Gates) -> Option<(ValueId, ValueId)> {
     let (Op::Linear, &[x, weight]) = (graph.op(value), graph.inputs(value).as_slice()) else {
         return None;
     };
     let rows = graph.row_width(value)?;
-    let gated = graph.users(value).iter().any(|&user| matches!(graph.op(user), Op::Gated(_)));
+    let gated = gates == Gates::Apart
+        && graph.users(value).iter().any(|&user| matches!(graph.op(user), Op::Gated(_)));
     let output = graph.outputs().contains(&value);
     (rows.is_multiple_of(TILE_ROWS) && !gated && !output).then_some((x, weight))
 }

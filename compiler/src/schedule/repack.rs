@@ -9,6 +9,7 @@ use onebit_ir::{Elem, Graph, Op, ValueId};
 use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
 use rayon::prelude::*;
 
+use super::array::{ArrayId, ArrayMatrix, group_of};
 use crate::error::CompileError;
 
 /// A model's tensors, by name.
@@ -52,19 +53,40 @@ pub struct Vector {
     pub offset: u64,
 }
 
+/// Weights to be stacked.
+struct Source {
+    tensors: Vec<String>,
+    tensor_rows: Vec<usize>,
+    format: Format,
+    columns: usize,
+}
+
 /// All weights of a plan, in file order.
 pub struct WeightStore<'m> {
     source: &'m dyn TensorSource,
     matrices: Vec<Matrix>,
     vectors: Vec<Vector>,
+    arrays: Vec<ArrayMatrix>,
+    placement: Placement,
     order: Vec<Item>,
     bytes: u64,
+}
+
+/// Where products run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// All on the CPU.
+    #[default]
+    Cpu,
+    /// Those that it can do on a neural processor's array.
+    Array,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Item {
     Matrix(WeightId),
     Vector(VectorId),
+    Array(ArrayId),
 }
 
 /// The storage class of `format` for rows of `columns` elements: the narrowest that is exact.
@@ -110,8 +132,60 @@ pub fn is_native(format: Format, class: StorageClass) -> bool {
 }
 
 impl<'m> WeightStore<'m> {
-    pub fn new(source: &'m dyn TensorSource) -> Self {
-        Self { source, matrices: Vec::new(), vectors: Vec::new(), order: Vec::new(), bytes: 0 }
+    pub fn new(source: &'m dyn TensorSource, placement: Placement) -> Self {
+        Self {
+            source,
+            matrices: Vec::new(),
+            vectors: Vec::new(),
+            arrays: Vec::new(),
+            placement,
+            order: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Weights in the array's form.
+    pub fn arrays(&self) -> &[ArrayMatrix] {
+        &self.arrays
+    }
+
+    pub fn array_at(&self, id: ArrayId) -> &ArrayMatrix {
+        &self.arrays[id.0]
+    }
+
+    /// Whether products with the weight `value` go to the array.
+    pub fn goes_to_array(&self, graph: &Graph, value: ValueId) -> bool {
+        let group = graph.ty(value).width().and_then(group_of);
+        self.placement == Placement::Array && group.is_some()
+    }
+
+    /// The array's matrix made of the weights `values`, stacked by rows; they share the width.
+    pub fn array(&mut self, graph: &Graph, values: &[ValueId]) -> Result<ArrayId, CompileError> {
+        let Source { tensors, tensor_rows, format, columns } = self.stacked(graph, values)?;
+        if let Some(found) = self.arrays.iter().position(|m| m.tensors == tensors) {
+            return Ok(ArrayId(found));
+        }
+        let group = group_of(columns).expect("asked for what goes to the array");
+        let rows = tensor_rows.iter().sum();
+        let id = ArrayId(self.arrays.len());
+        let mut matrix = ArrayMatrix {
+            tensors,
+            tensor_rows,
+            format,
+            rows,
+            columns,
+            group,
+            offset: 0,
+            bytes: 0,
+            scales: 0,
+        };
+        let columns_of_array = u64::from(onebit_aie::array::COLUMNS);
+        matrix.bytes = columns_of_array * matrix.tiling()?.weight_bytes();
+        let scale_bytes = (rows * (columns / group) * size_of::<f32>()) as u64;
+        matrix.offset = self.reserve(matrix.bytes + scale_bytes, Item::Array(id));
+        matrix.scales = matrix.offset + matrix.bytes;
+        self.arrays.push(matrix);
+        Ok(id)
     }
 
     pub fn matrices(&self) -> &[Matrix] {
@@ -142,14 +216,10 @@ impl<'m> WeightStore<'m> {
 
     /// The matrix made of the weights `values`, stacked by rows; they share format and width.
     pub fn matrix(&mut self, graph: &Graph, values: &[ValueId]) -> Result<WeightId, CompileError> {
-        let tensors: Vec<String> = values.iter().map(|&v| weight_name(graph, v)).collect();
+        let Source { tensors, tensor_rows, format, columns } = self.stacked(graph, values)?;
         if let Some(found) = self.matrices.iter().position(|m| m.tensors == tensors) {
             return Ok(WeightId(found));
         }
-        let tensor_rows: Vec<usize> =
-            values.iter().map(|&v| graph.ty(v).size(0).unwrap_or(0)).collect();
-        let columns = graph.ty(values[0]).width().unwrap_or(0);
-        let (format, _) = self.fetch(&tensors[0])?;
         let class = storage_class(format, columns);
         let rows = tensor_rows.iter().sum();
         let bytes = onebit_cpu::packed_bytes(class, rows, columns) as u64;
@@ -166,6 +236,17 @@ impl<'m> WeightStore<'m> {
             bytes,
         });
         Ok(id)
+    }
+
+    fn stacked(&self, graph: &Graph, values: &[ValueId]) -> Result<Source, CompileError> {
+        let tensors: Vec<String> = values.iter().map(|&v| weight_name(graph, v)).collect();
+        let (format, _) = self.fetch(&tensors[0])?;
+        Ok(Source {
+            tensor_rows: values.iter().map(|&v| graph.ty(v).size(0).unwrap_or(0)).collect(),
+            columns: graph.ty(values[0]).width().unwrap_or(0),
+            tensors,
+            format,
+        })
     }
 
     /// The weight `value` as a vector of floats.
@@ -189,14 +270,17 @@ impl<'m> WeightStore<'m> {
     }
 
     /// Packs everything in file order; `sink` takes consecutive bytes of the weight segment.
+    /// Returns the rounding of each of the array's matrices.
     pub fn pack(
         &self,
         mut sink: impl FnMut(&[u8]) -> Result<(), CompileError>,
-    ) -> Result<(), CompileError> {
+    ) -> Result<Vec<f32>, CompileError> {
         let mut written = 0;
+        let mut roundings = Vec::with_capacity(self.arrays.len());
         for item in &self.order {
             let (offset, tensors) = match *item {
                 Item::Matrix(id) => (self.matrix_at(id).offset, &self.matrix_at(id).tensors[..]),
+                Item::Array(id) => (self.array_at(id).offset, &self.array_at(id).tensors[..]),
                 Item::Vector(id) => {
                     let vector = self.vector_at(id);
                     (vector.offset, std::slice::from_ref(&vector.tensor))
@@ -207,6 +291,14 @@ impl<'m> WeightStore<'m> {
             written = offset
                 + match *item {
                     Item::Matrix(id) => self.pack_matrix(self.matrix_at(id), &mut sink)?,
+                    Item::Array(id) => {
+                        let matrix = self.array_at(id);
+                        let stack = (&matrix.tensors[..], &matrix.tensor_rows[..]);
+                        let rows = self.source_rows(stack, matrix.format, matrix.columns)?;
+                        roundings.push(matrix.pack(&rows, &mut sink)?);
+                        let groups = matrix.columns / matrix.group;
+                        matrix.bytes + (matrix.rows * groups * size_of::<f32>()) as u64
+                    }
                     Item::Vector(id) => {
                         let vector = self.vector_at(id);
                         let floats = self.decode(&vector.tensor, vector.len)?;
@@ -216,7 +308,7 @@ impl<'m> WeightStore<'m> {
                 };
             tensors.iter().for_each(|name| self.source.release(name));
         }
-        Ok(())
+        Ok(roundings)
     }
 
     fn reserve(&mut self, bytes: u64, item: Item) -> u64 {
@@ -248,7 +340,8 @@ impl<'m> WeightStore<'m> {
         sink: &mut impl FnMut(&[u8]) -> Result<(), CompileError>,
     ) -> Result<u64, CompileError> {
         const SLAB_BYTES: usize = 4 << 20;
-        let rows = self.source_rows(matrix)?;
+        let stack = (&matrix.tensors[..], &matrix.tensor_rows[..]);
+        let rows = self.source_rows(stack, matrix.format, matrix.columns)?;
         let tile_bytes = onebit_cpu::tile_bytes(matrix.class, matrix.columns);
         let tiles_per_slab = (SLAB_BYTES / tile_bytes).max(1);
         let tiles: Vec<&[&[u8]]> = rows.chunks(TILE_ROWS).collect();
@@ -266,10 +359,15 @@ impl<'m> WeightStore<'m> {
     }
 
     /// Bytes of every source row, in packed order.
-    fn source_rows(&self, matrix: &Matrix) -> Result<Vec<&'m [u8]>, CompileError> {
-        let row_bytes = matrix.format.row_bytes(matrix.columns).unwrap_or(0);
-        let mut rows = Vec::with_capacity(matrix.rows);
-        for (name, &count) in matrix.tensors.iter().zip(&matrix.tensor_rows) {
+    fn source_rows(
+        &self,
+        (tensors, tensor_rows): (&[String], &[usize]),
+        format: Format,
+        columns: usize,
+    ) -> Result<Vec<&'m [u8]>, CompileError> {
+        let row_bytes = format.row_bytes(columns).unwrap_or(0);
+        let mut rows = Vec::with_capacity(tensor_rows.iter().sum());
+        for (name, &count) in tensors.iter().zip(tensor_rows) {
             let (_, bytes) = self.fetch(name)?;
             if row_bytes == 0 || bytes.len() != row_bytes * count {
                 let reason = format!("{} bytes are not {count} rows of {row_bytes}", bytes.len());

@@ -1,3 +1,4 @@
 //! Backends: each lowers a verified graph to executables of a plan.
 
 pub mod cpu;
+pub mod npu;

@@ -1,10 +1,11 @@
 //! The table of microkernels, and the choice among them for a CPU.
 
 use onebit_plan::abi::{
-    AttentionFn, BarrierFn, GatherFn, KernelId, KvWriteFn, MatmulFn, RopeTableFn, StorageClass,
+    ArrayFn, AttentionFn, BarrierFn, GatherFn, KernelId, KvWriteFn, MatmulFn, RopeTableFn,
+    StorageClass,
 };
 
-use crate::{attention, barrier, gather, layout, matmul, rope};
+use crate::{array, attention, barrier, gather, layout, matmul, rope};
 
 /// An instruction set that kernels are written for. A later one includes all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +55,7 @@ enum Function {
     Attention(AttentionFn),
     Matmul(StorageClass, MatmulFn),
     Gather(StorageClass, GatherFn),
+    Array(ArrayFn),
 }
 
 impl Function {
@@ -65,6 +67,7 @@ impl Function {
             Self::Attention(_) => KernelId::Attention,
             Self::Matmul(class, _) => KernelId::Matmul(class),
             Self::Gather(class, _) => KernelId::Gather(class),
+            Self::Array(_) => KernelId::Array,
         }
     }
 
@@ -76,6 +79,7 @@ impl Function {
             Self::Attention(function) => function as *const u8,
             Self::Matmul(_, function) => function as *const u8,
             Self::Gather(_, function) => function as *const u8,
+            Self::Array(function) => function as *const u8,
         }
     }
 }
@@ -110,11 +114,12 @@ macro_rules! gathers {
 }
 
 /// Kernels that every CPU runs: one for each [`KernelId`].
-static PORTABLE: [Variant; 4] = [
+static PORTABLE: [Variant; 5] = [
     variant(Isa::Portable, Function::Barrier(barrier::barrier)),
     variant(Isa::Portable, Function::RopeTable(rope::rope_table)),
     variant(Isa::Portable, Function::KvWrite(attention::portable::kv_write)),
     variant(Isa::Portable, Function::Attention(attention::portable::attention)),
+    variant(Isa::Portable, Function::Array(array::portable)),
 ];
 
 static PORTABLE_MATMUL: [Variant; 13] = matmuls! { Portable:
@@ -136,6 +141,12 @@ static X86_ATTENTION: [Variant; 4] = [
 ];
 
 #[cfg(target_arch = "x86_64")]
+static X86_ARRAY: [Variant; 2] = [
+    variant(Isa::Avx2, Function::Array(array::avx2)),
+    variant(Isa::Avx512, Function::Array(array::avx512)),
+];
+
+#[cfg(target_arch = "x86_64")]
 static AVX2_MATMUL: [Variant; 13] = matmuls! { Avx2:
     avx2::integer for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
     avx2::float for F16 BF16 F32;
@@ -149,8 +160,15 @@ static AVX512_MATMUL: [Variant; 13] = matmuls! { Avx512:
 
 /// Every variant. Deleting a row that is not portable slows one kernel down and changes nothing.
 #[cfg(target_arch = "x86_64")]
-static VARIANTS: [&[Variant]; 6] =
-    [&PORTABLE, &PORTABLE_MATMUL, &PORTABLE_GATHER, &X86_ATTENTION, &AVX2_MATMUL, &AVX512_MATMUL];
+static VARIANTS: [&[Variant]; 7] = [
+    &PORTABLE,
+    &PORTABLE_MATMUL,
+    &PORTABLE_GATHER,
+    &X86_ATTENTION,
+    &X86_ARRAY,
+    &AVX2_MATMUL,
+    &AVX512_MATMUL,
+];
 #[cfg(not(target_arch = "x86_64"))]
 static VARIANTS: [&[Variant]; 3] = [&PORTABLE, &PORTABLE_MATMUL, &PORTABLE_GATHER];
 

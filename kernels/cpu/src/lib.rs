@@ -6,6 +6,7 @@
 //!
 //! This crate knows no model, no graph and no file format.
 
+pub mod array;
 pub mod attention;
 pub mod barrier;
 mod decode;

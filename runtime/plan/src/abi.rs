@@ -157,11 +157,13 @@ pub enum KernelId {
     Matmul(StorageClass),
     /// [`GatherFn`]
     Gather(StorageClass),
+    /// [`ArrayFn`]
+    Array,
 }
 
 impl KernelId {
     /// Slots of the kernel table.
-    pub const COUNT: usize = 4 + 2 * StorageClass::ALL.len();
+    pub const COUNT: usize = 5 + 2 * StorageClass::ALL.len();
 
     /// Index in [`StepContext::kernels`].
     pub fn slot(self) -> usize {
@@ -172,6 +174,7 @@ impl KernelId {
             Self::Attention => 3,
             Self::Matmul(class) => 4 + class as usize,
             Self::Gather(class) => 4 + StorageClass::ALL.len() + class as usize,
+            Self::Array => 4 + 2 * StorageClass::ALL.len(),
         }
     }
 }
@@ -203,6 +206,9 @@ pub struct StepContext {
     pub logits: *mut f32,
     /// Team barrier, opaque to entries; handed to [`BarrierFn`].
     pub barrier: *const u8,
+    /// The runtime's hold on a neural processor, opaque to entries; null when the plan's array
+    /// products run on the CPU.
+    pub array: *const u8,
     pub rows: u32,
     pub output_rows: u32,
     /// Index of this thread in the team, `0..threads`.
@@ -307,4 +313,104 @@ pub type AttentionFn = unsafe extern "C" fn(
     shape: *const AttentionShape,
     q: *const f32,
     out: *mut f32,
+);
+
+/// Rows that one array product takes at most.
+pub const ARRAY_ROWS: usize = 32;
+/// Columns of a neural processor's array; each has its own part of the weights and the results.
+pub const ARRAY_COLUMNS: usize = 8;
+/// Output columns and k of the blocks that array products are cut into.
+pub const ARRAY_BLOCK: usize = 8;
+/// k of a brick: what the k of a group is filled up to with zeros.
+pub const ARRAY_BRICK: usize = 64;
+/// Bytes that the weights of one array column are a multiple of.
+pub const ARRAY_GRANULE: usize = 2048;
+/// Largest group of k that shares a sum: 2^14 * 127 * 1024 < 2^31.
+pub const ARRAY_GROUP: usize = 1024;
+/// Magnitude of the largest activation code: two planes, `high * 128 + low`, 0 <= low < 128.
+pub const ARRAY_LEVELS: f32 = 16383.0;
+
+/// One product of a neural processor's array. Lives in the plan's constants; all its numbers
+/// follow from n, k and group, except those that say where things are.
+///
+/// Weights are int8, in the order column of the array, pass, segment, unit of 8 outputs, brick of
+/// 64 k, 8 k, k, output; each column ends with zeros up to [`ARRAY_GRANULE`]. Column c has the
+/// outputs from `c * passes * units * 8` on. Scales are `f32[groups][n]`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ArrayProduct {
+    /// Bytes from the start of the weight segment.
+    pub weights: u64,
+    /// Bytes from the start of the weight segment.
+    pub scales: u64,
+    /// Index among the manifest's array products.
+    pub index: u32,
+    /// Outputs.
+    pub n: u32,
+    /// Elements of a row of activations.
+    pub k: u32,
+    /// k that share a sum and a scale: divides k, at most [`ARRAY_GROUP`].
+    pub group: u32,
+    /// How often the activations go by.
+    pub passes: u32,
+    /// Units of 8 outputs of a pass.
+    pub units: u32,
+    /// Bricks of a segment.
+    pub bricks: u32,
+    /// Floats between rows of the output.
+    pub out_stride: u32,
+}
+
+impl ArrayProduct {
+    /// Groups of k.
+    pub const fn groups(&self) -> usize {
+        (self.k / self.group) as usize
+    }
+
+    /// Bricks of a group.
+    pub const fn group_bricks(&self) -> usize {
+        (self.group as usize).div_ceil(ARRAY_BRICK)
+    }
+
+    /// Elements of a row with the zeros behind each group.
+    pub const fn depth(&self) -> usize {
+        self.groups() * self.group_bricks() * ARRAY_BRICK
+    }
+
+    /// Outputs of one array column, those of zero weights included.
+    pub const fn width(&self) -> usize {
+        self.passes as usize * self.units as usize * ARRAY_BLOCK
+    }
+
+    /// Bytes of the weights of one array column.
+    pub const fn column_bytes(&self) -> usize {
+        (self.width() * self.depth()).next_multiple_of(ARRAY_GRANULE)
+    }
+
+    /// Bytes of the packed activations: int8, in the order brick, tile of 8 rows, 8 k, plane (high
+    /// first), row, k.
+    pub const fn activation_bytes(&self) -> usize {
+        2 * ARRAY_ROWS * self.depth()
+    }
+
+    /// Bytes of the results of all columns: int32, in the order column of the array, pass, group,
+    /// unit of 8 outputs, tile of 8 rows, row, output.
+    pub const fn result_bytes(&self) -> usize {
+        4 * ARRAY_ROWS * ARRAY_COLUMNS * self.width() * self.groups()
+    }
+}
+
+/// `out[r][n] = sum_g f32(sum_{k in g} code[r][k] * weights[n][k]) * d[r][g] * scales[g][n]` for
+/// `r < m`, the groups in ascending order: `out = fma(f32(sum) * d, scale, out)`, `out` starting
+/// at 0.
+///
+/// `x` is `f32[m][k]`. For each row and group `d = max|x| / `[`ARRAY_LEVELS`] and `code =
+/// round_ties_even(x * (`[`ARRAY_LEVELS`]` / max|x|))`, all 0 when max|x| is 0. Sums are exact, so
+/// that the array and the CPU give the same bits. Splits the work over the team by itself.
+pub type ArrayFn = unsafe extern "C" fn(
+    context: *const StepContext,
+    product: *const ArrayProduct,
+    x: *const f32,
+    out: *mut f32,
+    m: u32,
 );

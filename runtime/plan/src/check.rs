@@ -3,7 +3,7 @@
 
 use crate::abi::{BUFFER_ALIGN, KEY_TILE};
 use crate::header::{HEADER_BYTES, Header, MAGIC};
-use crate::manifest::{Manifest, Requirement, Segment, SegmentKind};
+use crate::manifest::{ArrayPlan, Manifest, Requirement, Segment, SegmentKind};
 use crate::{FORMAT_VERSION, PAGE, PlanError, codec};
 
 /// Largest buffer of each kind, in bytes: far above any machine, far below overflow.
@@ -56,7 +56,8 @@ pub(crate) fn manifest(manifest: &Manifest, manifest_offset: u64) -> Result<(), 
     memory(manifest)?;
     model(manifest)?;
     entries(manifest)?;
-    weights(manifest)
+    weights(manifest)?;
+    manifest.array.as_ref().map_or(Ok(()), |plan| array(manifest, plan))
 }
 
 fn segments(segments: &[Segment], manifest_offset: u64) -> Result<(), PlanError> {
@@ -133,16 +134,49 @@ fn entries(manifest: &Manifest) -> Result<(), PlanError> {
 fn weights(manifest: &Manifest) -> Result<(), PlanError> {
     let length = length_of(manifest, SegmentKind::Weights);
     for record in &manifest.weights {
-        let inside = record.offset.checked_add(record.bytes).is_some_and(|end| end <= length);
-        if !inside || record.offset % BUFFER_ALIGN as u64 != 0 {
-            let place = format!("weight {:?}", record.tensors);
-            let expected =
-                format!("an offset that is a multiple of {BUFFER_ALIGN}, an end up to {length}");
-            let found = format!("{} + {}", record.offset, record.bytes);
-            return Err(PlanError::malformed(place, expected, found));
+        let place = || format!("weight {:?}", record.tensors);
+        inside(place, (record.offset, record.bytes), length, BUFFER_ALIGN as u64)?;
+    }
+    Ok(())
+}
+
+fn array(manifest: &Manifest, plan: &ArrayPlan) -> Result<(), PlanError> {
+    let streams = length_of(manifest, SegmentKind::ArrayCalls);
+    for (index, call) in plan.calls.iter().enumerate() {
+        inside(|| format!("array call {index}"), (call.offset, call.length), streams, 4)?;
+        let largest = call.activations.max(call.weights).max(call.results);
+        if largest > MEMORY_LIMIT {
+            let expected = format!("buffers of at most {MEMORY_LIMIT} bytes");
+            return Err(PlanError::malformed(format!("array call {index}"), expected, largest));
+        }
+    }
+    let length = length_of(manifest, SegmentKind::Weights);
+    for product in &plan.products {
+        let place = || format!("array weight {:?}", product.tensors);
+        inside(place, (product.offset, product.bytes), length, BUFFER_ALIGN as u64)?;
+        let bytes = plan.calls.get(product.call as usize).map(|call| call.weights);
+        if bytes != Some(product.bytes) {
+            let expected = format!("a call whose weights have {} bytes", product.bytes);
+            let found = bytes.map_or_else(|| "no call".into(), |bytes| bytes.to_string());
+            return Err(PlanError::malformed(place(), expected, found));
         }
     }
     Ok(())
+}
+
+/// Whether a range lies in a segment of `length` bytes, from a multiple of `align` on.
+fn inside(
+    place: impl Fn() -> String,
+    (offset, bytes): (u64, u64),
+    length: u64,
+    align: u64,
+) -> Result<(), PlanError> {
+    let fits = offset.checked_add(bytes).is_some_and(|end| end <= length);
+    if fits && offset.is_multiple_of(align) {
+        return Ok(());
+    }
+    let expected = format!("an offset that is a multiple of {align}, an end up to {length}");
+    Err(PlanError::malformed(place(), expected, format!("{offset} + {bytes}")))
 }
 
 /// Bytes of the segment of this kind; 0 when the plan has none.

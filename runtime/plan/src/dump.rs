@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::FORMAT_VERSION;
-use crate::manifest::{Manifest, Requirement};
+use crate::manifest::{ArrayPlan, Manifest, Requirement};
 
 /// One item a line, in file order; stable, so that it can be compared.
 pub(crate) fn manifest(manifest: &Manifest) -> String {
@@ -60,6 +60,41 @@ fn write(out: &mut String, manifest: &Manifest) -> fmt::Result {
             record.rows,
             record.columns,
             record.tensors.join(" + ")
+        )?;
+    }
+    manifest.array.as_ref().map_or(Ok(()), |plan| array(out, plan))
+}
+
+fn array(out: &mut String, plan: &ArrayPlan) -> fmt::Result {
+    writeln!(out, "\narray calls (times are modelled, not measured)")?;
+    for (index, call) in plan.calls.iter().enumerate() {
+        writeln!(
+            out,
+            "  {index:>3} offset {:<7} bytes {:<5} activations {:<7} weights {:<9} results {:<8} \
+             modelled {:.1} us, memory alone {:.1} us",
+            call.offset,
+            call.length,
+            call.activations,
+            call.weights,
+            call.results,
+            call.modelled_seconds * 1e6,
+            call.modelled_bound * 1e6
+        )?;
+    }
+    writeln!(out, "\narray weights")?;
+    for product in &plan.products {
+        writeln!(
+            out,
+            "  {:>10} {:>10} {:<7} call {:<3} group {:<4} rounding {:.5} [{}, {}] {}",
+            product.offset,
+            product.bytes,
+            product.format,
+            product.call,
+            product.group,
+            product.rounding,
+            product.rows,
+            product.columns,
+            product.tensors.join(" + ")
         )?;
     }
     Ok(())

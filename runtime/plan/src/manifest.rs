@@ -19,6 +19,8 @@ pub struct Manifest {
     /// What runs where and reads what, for reports and profiles; in execution order.
     pub regions: Vec<Region>,
     pub weights: Vec<WeightRecord>,
+    /// Products that a neural processor can do.
+    pub array: Option<ArrayPlan>,
 }
 
 /// Where the plan came from. Two compiles of one source with the same options agree in all of it.
@@ -67,6 +69,10 @@ pub enum SegmentKind {
     CpuCode,
     /// `onebit-tokenizer` table, chat template included.
     Tokenizer,
+    /// xclbin that configures a neural processor's array for all products of the plan.
+    ArrayConfiguration,
+    /// Instruction streams of the array, one for each [`ArrayCall`].
+    ArrayCalls,
 }
 
 /// A page-aligned run of bytes in the file.
@@ -128,4 +134,49 @@ pub struct WeightRecord {
     /// Bytes from the start of the weight segment.
     pub offset: u64,
     pub bytes: u64,
+}
+
+/// What a neural processor does of the plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArrayPlan {
+    /// One for each shape of a product.
+    pub calls: Vec<ArrayCall>,
+    /// By [`crate::abi::ArrayProduct::index`].
+    pub products: Vec<ArrayWeights>,
+}
+
+/// The instruction stream of products of one shape, for 32 rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArrayCall {
+    /// Bytes from the start of the segment of instruction streams.
+    pub offset: u64,
+    pub length: u64,
+    /// Bytes of each buffer: packed activations, packed weights, packed results.
+    pub activations: u64,
+    pub weights: u64,
+    pub results: u64,
+    /// Seconds of one call by the compiler's cost model; never measured.
+    pub modelled_seconds: f64,
+    /// Seconds that the machine's memory alone would take by the same model.
+    pub modelled_bound: f64,
+}
+
+/// A matrix in the form that the array reads, see [`crate::abi::ArrayProduct`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArrayWeights {
+    /// Source tensors, stacked by rows.
+    pub tensors: Vec<String>,
+    /// Block format in the GGUF.
+    pub format: String,
+    pub rows: u32,
+    pub columns: u32,
+    /// k that share a scale.
+    pub group: u32,
+    /// Index among the calls.
+    pub call: u32,
+    /// Bytes from the start of the weight segment.
+    pub offset: u64,
+    pub bytes: u64,
+    /// Root of the mean square of what rounding to int8 changed, relative to that of the weights.
+    pub rounding: f32,
 }

@@ -45,6 +45,8 @@ impl PlanFile {
         let plan = Self { path: path.to_owned(), map, manifest };
         plan.verify(SegmentKind::CpuCode)?;
         plan.verify(SegmentKind::Tokenizer)?;
+        plan.verify(SegmentKind::ArrayConfiguration)?;
+        plan.verify(SegmentKind::ArrayCalls)?;
         Ok(plan)
     }
 

@@ -60,6 +60,7 @@ fn manifest() -> Manifest {
             offset: 64,
             bytes: 1728,
         }],
+        array: None,
     }
 }
 

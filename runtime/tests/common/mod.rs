@@ -61,6 +61,7 @@ fn manifest(context: u32) -> Manifest {
             macs: 0,
         }],
         weights: Vec::new(),
+        array: None,
     }
 }
 

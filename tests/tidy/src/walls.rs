@@ -14,7 +14,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("onebit-cpu", &["onebit-plan"]),
     ("onebit-aie-emu", &["onebit-aie"]),
     ("onebit-models", &["onebit-ir", "onebit-tokenizer"]),
-    ("onebitc", &["onebit-cpu", "onebit-ir", "onebit-models", "onebit-plan", "onebit-tokenizer"]),
+    (
+        "onebitc",
+        &[
+            "onebit-aie",
+            "onebit-cpu",
+            "onebit-ir",
+            "onebit-models",
+            "onebit-plan",
+            "onebit-tokenizer",
+        ],
+    ),
     ("onebit-rt", &["onebit-cpu", "onebit-plan", "onebit-tokenizer"]),
 ];
 
@@ -24,7 +34,7 @@ const TEST_CRATES: &[&str] =
 
 /// What tests may import beyond [`IMPORTS`]: the oracles they compare with.
 const TEST_IMPORTS: &[(&str, &[&str])] = &[
-    ("onebit-cpu", &["onebit-ir"]),
+    ("onebit-cpu", &["onebit-aie", "onebit-ir"]),
     ("onebitc", &["onebit-rt"]),
     ("onebit-rt", &["onebitc", "onebit-ir", "onebit-models"]),
 ];

@@ -85,6 +85,7 @@ fn touched(step: &Step) -> Vec<BufferId> {
         Step::Gather { out, .. } | Step::RopeTable { out, .. } => vec![out.buffer],
         Step::Rows(rows) => bound(rows).collect(),
         Step::Matmul { product, .. } => vec![product.activation, product.out.buffer],
+        Step::Array { activation, out, .. } => vec![*activation, out.buffer],
         Step::Gated { gate, up, epilogue } => {
             let mut all = vec![gate.activation, gate.out.buffer, up.activation, up.out.buffer];
             all.extend(bound(epilogue));

@@ -93,11 +93,15 @@ fn accesses(schedule: &Schedule, step: &Step) -> Vec<Access> {
         Step::Rows(rows) => row_accesses(rows, split_of(rows.rows, rows.sharing)),
         Step::Matmul { product, .. } => {
             let split = columns(schedule, product, PRODUCT_UNIT);
-            vec![activation(product), of(&product.out, true, split)]
+            vec![activation(product.activation), of(&product.out, true, split)]
+        }
+        // One thread hands the product to the array, and any other may read the result.
+        Step::Array { activation: x, out, .. } => {
+            vec![activation(*x), of(out, true, Split::None)]
         }
         Step::Gated { gate, up, epilogue } => {
             let split = columns(schedule, gate, GATED_UNIT);
-            let mut all = vec![activation(gate), activation(up)];
+            let mut all = vec![activation(gate.activation), activation(up.activation)];
             all.extend([of(&gate.out, true, split), of(&up.out, true, split)]);
             all.extend(row_accesses(epilogue, split));
             all
@@ -137,8 +141,8 @@ fn row_accesses(step: &RowStep, split: Split) -> Vec<Access> {
     accesses
 }
 
-fn activation(product: &Product) -> Access {
-    let resource = Resource::Buffer(product.activation);
+fn activation(buffer: BufferId) -> Access {
+    let resource = Resource::Buffer(buffer);
     Access { resource, write: false, split: Split::None }
 }
 

@@ -150,6 +150,13 @@ impl ProgramBuilder {
             };
             row_functions.insert(index, self.row_function(&scheduled.name, &step.program)?);
         }
+        let mut array_products = HashMap::new();
+        for (index, scheduled) in schedule.steps.iter().enumerate() {
+            if let Step::Array { weight, out, .. } = &scheduled.step {
+                let product = store.array_at(*weight).product(*weight, out.stride)?;
+                array_products.insert(index, self.code.push(bytemuck::bytes_of(&product)));
+            }
+        }
         let input = EntryInput {
             schedule,
             arena: &arena,
@@ -157,6 +164,7 @@ impl ProgramBuilder {
             store,
             row_functions: &row_functions,
             shapes: &shapes,
+            array_products: &array_products,
             tables: &tables,
         };
         let code = entry_function(&mut self.machine, &input)?;
@@ -195,6 +203,9 @@ fn kernels(schedules: &[Schedule], store: &WeightStore<'_>) -> BTreeSet<KernelId
             Step::Matmul { product, .. } => {
                 kernels.insert(KernelId::Matmul(store.matrix_at(product.weight).class));
             }
+            Step::Array { .. } => {
+                kernels.insert(KernelId::Array);
+            }
             Step::Gated { gate, up, .. } => {
                 for product in [gate, up] {
                     kernels.insert(KernelId::Matmul(store.matrix_at(product.weight).class));
@@ -219,13 +230,21 @@ fn regions(schedule: &Schedule, store: &WeightStore<'_>) -> Vec<Region> {
             Step::Gated { gate, up, .. } => vec![gate.weight, up.weight],
             _ => Vec::new(),
         };
-        let matrices = || products.iter().map(|&id| store.matrix_at(id));
+        let matrices = products.iter().map(|&id| store.matrix_at(id));
+        let mut sizes: Vec<(u64, usize, usize)> =
+            matrices.map(|m| (m.bytes, m.rows, m.columns)).collect();
+        let mut target = "cpu";
+        if let Step::Array { weight, .. } = &scheduled.step {
+            let m = store.array_at(*weight);
+            sizes.push((m.bytes, m.rows, m.columns));
+            target = "npu";
+        }
         Region {
             name: format!("@{}", scheduled.name),
-            target: "cpu".into(),
+            target: target.into(),
             ops: scheduled.ops.iter().map(|op| (*op).to_owned()).collect(),
-            weight_bytes: matrices().map(|m| m.bytes).sum(),
-            macs: matrices().map(|m| m.rows as u64 * m.columns as u64).sum(),
+            weight_bytes: sizes.iter().map(|size| size.0).sum(),
+            macs: sizes.iter().map(|size| size.1 as u64 * size.2 as u64).sum(),
         }
     };
     schedule.steps.iter().map(describe).collect()

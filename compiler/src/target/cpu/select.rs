@@ -138,6 +138,9 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
     /// What the product `value` reads.
     pub(super) fn activation_of(&self, value: ValueId) -> Activation {
         let weight = self.graph.inputs(value)[1];
+        if self.store.goes_to_array(self.graph, weight) {
+            return Activation::F32;
+        }
         self.store.class_of(self.graph, weight).activation()
     }
 
@@ -173,10 +176,17 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             let width = self.width(value);
             self.buffer("product", Scope::Shared, width)
         };
-        let product = self.product(value, out)?;
-        self.placed.insert(value, out);
         let rows = self.rows(value);
-        self.push(value, Step::Matmul { product, rows });
+        let inputs = self.graph.inputs(value);
+        let step = if self.store.goes_to_array(self.graph, inputs[1]) {
+            let weight = self.store.array(self.graph, &inputs[1..])?;
+            let activation = self.contiguous(inputs[0])?;
+            Step::Array { weight, activation, out, rows }
+        } else {
+            Step::Matmul { product: self.product(value, out)?, rows }
+        };
+        self.placed.insert(value, out);
+        self.push(value, step);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 use onebit_ir::{Dim, Function, RopeStyle};
 use onebit_plan::abi::AttentionShape;
 
+use crate::schedule::array::ArrayId;
 use crate::schedule::repack::{VectorId, WeightId, WeightStore};
 
 /// Index of a buffer of an entry.
@@ -189,6 +190,13 @@ pub enum Step {
         product: Product,
         rows: Rows,
     },
+    /// A product that a neural processor's array can do.
+    Array {
+        weight: ArrayId,
+        activation: BufferId,
+        out: View,
+        rows: Rows,
+    },
     /// Two products of equal shape and the loop that consumes them column by column.
     Gated {
         gate: Product,
@@ -239,7 +247,7 @@ impl Step {
     pub fn rows(&self) -> Rows {
         match self {
             Self::Rows(step) | Self::Gated { epilogue: step, .. } => step.rows,
-            Self::Matmul { rows, .. } => *rows,
+            Self::Matmul { rows, .. } | Self::Array { rows, .. } => *rows,
             _ => Rows::All,
         }
     }
@@ -296,6 +304,11 @@ pub fn listing(
                 buffer(product.activation),
                 buffer(product.out.buffer)
             ),
+            Step::Array { weight, activation, out, .. } => {
+                let m = store.array_at(*weight);
+                let (x, out) = (buffer(*activation), buffer(out.buffer));
+                format!("array int8/{}[{}, {}] {x} -> {out}", m.group, m.rows, m.columns)
+            }
             Step::Gated { gate, up, epilogue } => format!(
                 "gated {} {} {}; {}",
                 matrix(gate.weight),

@@ -149,6 +149,7 @@ impl CpuDriver {
             outputs: self.outputs.as_ptr(),
             logits: logits.as_mut_ptr(),
             barrier: (&raw const *self.barrier).cast(),
+            array: std::ptr::null(),
             rows: self.tokens.len() as u32,
             output_rows: self.outputs.len() as u32,
             thread: 0,

@@ -1,10 +1,11 @@
 //! `; test schedule`: the CPU steps of the graph after all passes, with buffers and barriers.
-//! `; batch N` and `; context N` set the sizes, 8 and 64 when not given.
+//! `; batch N` and `; context N` set the sizes, 8 and 64 when not given; `; placement array` puts
+//! products on a neural processor.
 
 use onebit_ir::quant::Format;
 use onebit_ir::{Elem, Graph, Op};
 use onebitc::pipeline;
-use onebitc::schedule::repack::{TensorSource, WeightStore};
+use onebitc::schedule::repack::{Placement, TensorSource, WeightStore};
 use onebitc::target::cpu::{self, CpuOptions};
 
 use crate::{Case, Outcome};
@@ -20,9 +21,14 @@ pub(crate) fn run(case: &Case) -> Result<Outcome, String> {
         batch: size("batch", 8)?,
         context: size("context", 64)?,
     };
-    let info = pipeline::run(&mut graph).map_err(|e| e.to_string())?;
+    let placement = match case.directives("placement").next() {
+        None => Placement::Cpu,
+        Some("array") => Placement::Array,
+        Some(other) => return Err(format!("`; placement {other}`: there is only array")),
+    };
+    let info = pipeline::run(&mut graph, placement).map_err(|e| e.to_string())?;
     let shapes = Shapes(&graph);
-    let mut store = WeightStore::new(&shapes);
+    let mut store = WeightStore::new(&shapes, placement);
     let listing = cpu::schedule_listing(&graph, &info, &options, &mut store);
     let listing = listing.map_err(|e| e.to_string())?;
     Ok(Outcome::Lines(listing.lines().map(|line| line.trim().to_owned()).collect()))

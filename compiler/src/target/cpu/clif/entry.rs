@@ -30,6 +30,8 @@ pub struct EntryInput<'a> {
     pub row_functions: &'a HashMap<usize, u64>,
     /// Code-segment offset of each attention shape.
     pub shapes: &'a [u64],
+    /// Code-segment offset of each array product, by step.
+    pub array_products: &'a HashMap<usize, u64>,
     /// Code-segment offset of each rope table's frequencies.
     pub tables: &'a [u64],
 }
@@ -66,6 +68,7 @@ fn kernel_parameters(kernel: KernelId) -> &'static str {
         KernelId::Attention => "pppp",
         KernelId::Matmul(_) => "pppiiiii",
         KernelId::Gather(_) => "pppiiii",
+        KernelId::Array => "ppppi",
     }
 }
 
@@ -174,6 +177,14 @@ impl<'a> Program<'a> {
                     let stop = b.ins().umin(stop, end);
                     self.gated(b, index, (gate, up), epilogue, (start, stop));
                 });
+            }
+            Step::Array { activation, out, rows, .. } => {
+                let product = narrow(self.input.array_products[&index]);
+                let product = offset(b, self.code, product);
+                let x = View { buffer: *activation, column: 0, stride: 0 };
+                let (x, out) = (self.address(b, &x), self.address(b, out));
+                let args = [self.context, product, x, out, self.counts(*rows).count];
+                self.call(b, KernelId::Array, &args);
             }
             Step::KvWrite { shape, k, v } => {
                 let shape = offset(b, self.code, narrow(self.input.shapes[*shape]));

@@ -1,0 +1,247 @@
+//! Array products on the CPU against sums in plain loops, against each other in all instruction
+//! sets, and the packed form against the crate that writes for the array.
+
+use onebit_aie::gemm::{Results, Shape, Tiling, pack};
+use onebit_cpu::array::{pack_activations, unpack_results};
+use onebit_cpu::{Isa, Kernels};
+use onebit_plan::abi::{ARRAY_LEVELS, ARRAY_ROWS, ArrayFn, ArrayProduct, KernelId, StepContext};
+
+/// A product with its operands.
+struct Case {
+    product: ArrayProduct,
+    tiling: Tiling,
+    codes: Vec<i8>,
+    /// Packed weights, then scales.
+    segment: Vec<u8>,
+    x: Vec<f32>,
+    m: usize,
+}
+
+/// Numbers that are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn unit(&mut self) -> f32 {
+        self.next() as f32 / (1u64 << 30) as f32 - 1.0
+    }
+}
+
+/// What the operands are made of.
+#[derive(Clone, Copy)]
+enum Kind {
+    Random,
+    /// All codes and activations at one end of their range: the largest sums there are.
+    Least,
+    Most,
+    Zero,
+}
+
+impl Case {
+    fn new(n: u32, k: u32, group: u32, m: usize, kind: Kind) -> Self {
+        let tiling = Tiling::new(&Shape { n, k, group, results: Results::Combined }).unwrap();
+        let mut numbers = Numbers(u64::from(n) << 32 | u64::from(k));
+        let codes: Vec<i8> = (0..n * k)
+            .map(|_| match kind {
+                Kind::Random => (numbers.next() % 255) as i8,
+                Kind::Least => -127,
+                Kind::Most => 127,
+                Kind::Zero => 0,
+            })
+            .collect();
+        let x = (0..m * k as usize)
+            .map(|_| match kind {
+                Kind::Random => numbers.unit() * 3.0,
+                Kind::Least | Kind::Most => -2.5,
+                Kind::Zero => 0.0,
+            })
+            .collect();
+        let weights = pack::weights(&tiling, &codes);
+        let scales: Vec<f32> = (0..k / group * n).map(|_| numbers.unit()).collect();
+        let product = ArrayProduct {
+            weights: 0,
+            scales: weights.len() as u64,
+            index: 0,
+            n,
+            k,
+            group,
+            passes: tiling.passes,
+            units: tiling.units,
+            bricks: tiling.bricks,
+            out_stride: n + 3,
+        };
+        let mut segment = weights;
+        scales.iter().for_each(|scale| segment.extend(scale.to_le_bytes()));
+        Self { product, tiling, codes, segment, x, m }
+    }
+
+    fn scale(&self, group: usize, n: usize) -> f32 {
+        let at = self.product.scales as usize + (group * self.product.n as usize + n) * 4;
+        f32::from_le_bytes(self.segment[at..at + 4].try_into().unwrap())
+    }
+
+    /// Codes and scale of one group of one row, as the ABI defines them.
+    fn quantised(&self, row: usize, group: usize) -> (Vec<i32>, f32) {
+        let (k, size) = (self.product.k as usize, self.product.group as usize);
+        let x = &self.x[row * k + group * size..][..size];
+        let largest = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let factor = if largest > 0.0 { ARRAY_LEVELS / largest } else { 0.0 };
+        let codes = x.iter().map(|x| (x * factor).round_ties_even() as i32).collect();
+        (codes, largest / ARRAY_LEVELS)
+    }
+
+    /// Outputs by the definition, in plain loops.
+    fn expected(&self) -> Vec<u32> {
+        let (n, k, size) =
+            (self.product.n as usize, self.product.k as usize, self.product.group as usize);
+        let mut outputs = Vec::new();
+        for row in 0..self.m {
+            for output in 0..n {
+                let mut sum = 0.0f32;
+                for group in 0..k / size {
+                    let (codes, d) = self.quantised(row, group);
+                    let weights = &self.codes[output * k + group * size..][..size];
+                    let terms = codes.iter().zip(weights).map(|(x, &w)| x * i32::from(w));
+                    let dot: i32 = terms.sum();
+                    sum = (dot as f32 * d).mul_add(self.scale(group, output), sum);
+                }
+                outputs.push(sum.to_bits());
+            }
+        }
+        outputs
+    }
+
+    /// Outputs of `kernels`, `threads` threads one after another.
+    fn computed(&self, kernels: &Kernels, threads: u32) -> Vec<u32> {
+        let stride = self.product.out_stride as usize;
+        let mut out = vec![f32::NAN; self.m * stride];
+        // SAFETY: the kernel of this id has this signature.
+        let run: ArrayFn = unsafe { std::mem::transmute(kernels.function(KernelId::Array)) };
+        for thread in 0..threads {
+            let context = StepContext {
+                kernels: std::ptr::null(),
+                code: std::ptr::null(),
+                weights: self.segment.as_ptr(),
+                arena: std::ptr::null_mut(),
+                private: std::ptr::null_mut(),
+                cache: std::ptr::null_mut(),
+                tokens: std::ptr::null(),
+                positions: std::ptr::null(),
+                slots: std::ptr::null(),
+                outputs: std::ptr::null(),
+                logits: std::ptr::null_mut(),
+                barrier: std::ptr::null(),
+                array: std::ptr::null(),
+                rows: self.m as u32,
+                output_rows: 0,
+                thread,
+                threads,
+            };
+            // SAFETY: weights, activations and output are of the product's sizes.
+            unsafe {
+                run(&context, &self.product, self.x.as_ptr(), out.as_mut_ptr(), self.m as u32);
+            }
+        }
+        self.rows(&out)
+    }
+
+    /// The way over the array, which `pack::product` stands in for.
+    fn offloaded(&self) -> Vec<u32> {
+        let groups = self.product.groups();
+        let mut packed = vec![0xaa; self.product.activation_bytes()];
+        let mut d = vec![0.0; self.m * groups];
+        pack_activations(&self.product, &self.x, &mut packed, &mut d);
+        let (high, low) = self.planes();
+        let mut expected = vec![0x55; self.tiling.activation_bytes() as usize];
+        pack::activations(&self.tiling, &high, &low, &mut expected);
+        assert_eq!(packed, expected, "packed activations");
+        let sums = pack::product(&self.tiling, &high, &low, &self.codes);
+        let results = self.packed_results(&sums);
+        let scales: Vec<f32> = (0..groups)
+            .flat_map(|group| (0..self.product.n as usize).map(move |n| (group, n)))
+            .map(|(group, n)| self.scale(group, n))
+            .collect();
+        let mut out = vec![f32::NAN; self.m * self.product.out_stride as usize];
+        unpack_results(&self.product, &results, &d, &scales, &mut out);
+        self.rows(&out)
+    }
+
+    fn planes(&self) -> (Vec<i8>, Vec<i8>) {
+        let groups = self.product.groups();
+        let codes = (0..self.m)
+            .flat_map(|row| (0..groups).flat_map(move |group| self.quantised(row, group).0));
+        codes.map(|code| pack::planes(i16::try_from(code).unwrap())).unzip()
+    }
+
+    /// `[group][row][n]` in the order of the array, found by unpacking numbered words.
+    fn packed_results(&self, sums: &[i32]) -> Vec<u8> {
+        assert_eq!(self.product.result_bytes() as u64, 8 * self.tiling.result_bytes());
+        let words = self.product.result_bytes() / 4;
+        let numbers: Vec<u8> = (0..words as i32).flat_map(i32::to_le_bytes).collect();
+        let mut places = vec![0; sums.len()];
+        pack::results(&self.tiling, self.m as u32, &numbers, &mut places);
+        let mut results = vec![0x77; words * 4];
+        for (&place, sum) in places.iter().zip(sums) {
+            results[place as usize * 4..][..4].copy_from_slice(&sum.to_le_bytes());
+        }
+        results
+    }
+
+    fn rows(&self, out: &[f32]) -> Vec<u32> {
+        let n = self.product.n as usize;
+        let rows = out.chunks(self.product.out_stride as usize);
+        rows.flat_map(|row| row[..n].iter().map(|x| x.to_bits())).collect()
+    }
+}
+
+#[test]
+fn all_ways_give_the_bits_of_the_definition() {
+    let shapes = [
+        (8, 64, 64),
+        (1, 8, 8),
+        (65, 40, 40),
+        (130, 128, 64),
+        (576, 576, 576),
+        (100, 384, 192),
+        (77, 2048, 1024),
+        (600, 256, 256),
+    ];
+    for (n, k, group) in shapes {
+        for (m, kind) in [
+            (1, Kind::Random),
+            (3, Kind::Most),
+            (9, Kind::Least),
+            (32, Kind::Random),
+            (2, Kind::Zero),
+        ] {
+            let case = Case::new(n, k, group, m, kind);
+            let expected = case.expected();
+            assert_eq!(case.offloaded(), expected, "by the array: [{n}, {k}] / {group}, m {m}");
+            for isa in Isa::ALL {
+                let Some(kernels) = Kernels::for_isa(isa) else {
+                    println!("skipped: {isa:?} is not of this CPU");
+                    continue;
+                };
+                for threads in [1, 3] {
+                    let computed = case.computed(&kernels, threads);
+                    assert_eq!(computed, expected, "{isa:?}: [{n}, {k}] / {group}, m {m}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_are_those_of_the_array() {
+    for (n, k, group) in [(960, 576, 576), (3072, 576, 576), (576, 1536, 768), (192, 64, 64)] {
+        let Case { product, tiling, .. } = Case::new(n, k, group, ARRAY_ROWS, Kind::Zero);
+        assert_eq!(product.activation_bytes() as u64, tiling.activation_bytes());
+        assert_eq!(product.column_bytes() as u64, tiling.weight_bytes());
+        assert_eq!(product.result_bytes() as u64, 8 * tiling.result_bytes());
+    }
+}

@@ -1,6 +1,7 @@
 //! `onebit-aie-emu`: runs an npu4 xclbin and an instruction stream, or shows what is in them.
 //!
 //! All work is the library's; here are files, flags and text.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

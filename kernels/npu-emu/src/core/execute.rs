@@ -1,7 +1,7 @@
 //! What each operation does.
 
 use super::address::{POINTER, from_bus};
-use super::latency::Class;
+use super::latency::{Class, Window};
 use super::matrix::{self, Configuration, Terms};
 use super::operation::{
     Accumulation, Address, Binary, CarryOut, Condition, LockNumber, Operation, Product, Size,
@@ -17,6 +17,13 @@ use crate::bus::Bus;
 pub(super) enum Flow {
     On,
     Done,
+}
+
+/// A scalar product that is still to be added to its register.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sum {
+    d: Scalar,
+    addend: u32,
 }
 
 /// The control registers that operations read by themselves.
@@ -301,14 +308,31 @@ impl Core {
 
     fn multiply(&mut self, op: Product, d: Scalar, a: Scalar, b: Scalar) -> Result<(), CoreFault> {
         let product = self.registers.scalar(a)?.wrapping_mul(self.registers.scalar(b)?);
-        // The addend is read a cycle later (`II_MAC`, a0 in cycle 2): what a single-cycle operation
-        // of the next word would have to write is nothing that compilers make use of.
-        let value = match op {
-            Product::Multiply => product,
-            Product::MultiplyAdd => self.registers.scalar(d)?.wrapping_add(product),
-            Product::MultiplySubtract => self.registers.scalar(d)?.wrapping_sub(product),
+        let window = self.windows.of(Class::Multiply);
+        let sum = match op {
+            Product::Multiply => return self.registers.write(d, product, window),
+            Product::MultiplyAdd => Sum { d, addend: product },
+            Product::MultiplySubtract => Sum { d, addend: product.wrapping_neg() },
         };
-        self.registers.write(d, value, self.windows.of(Class::Multiply))
+        if window.latest == 1 {
+            return self.add_product(sum, window);
+        }
+        self.sum = Some(sum);
+        Ok(())
+    }
+
+    /// Completes the `mac` or `msc` of the word before: it reads what it adds to a cycle after its
+    /// factors (`II_MAC`: a0 in cycle 2), so that such sums can follow each other at once.
+    #[inline]
+    pub(super) fn complete_sum(&mut self) -> Result<(), CoreFault> {
+        let Some(sum) = self.sum.take() else { return Ok(()) };
+        let Window { earliest, latest } = self.windows.of(Class::Multiply);
+        self.add_product(sum, Window { earliest: earliest - 1, latest: latest - 1 })
+    }
+
+    fn add_product(&mut self, sum: Sum, window: Window) -> Result<(), CoreFault> {
+        let value = self.registers.scalar(sum.d)?.wrapping_add(sum.addend);
+        self.registers.write(sum.d, value, window)
     }
 
     fn move_scalar(&mut self, d: Scalar, s: Scalar) -> Result<(), CoreFault> {

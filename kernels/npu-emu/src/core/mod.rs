@@ -64,6 +64,7 @@ pub struct Core {
     sequencer: Sequencer,
     windows: Windows,
     control: execute::Control,
+    sum: Option<execute::Sum>,
     reads: Reads,
     state: State,
     /// Words issued; the pipeline's time.
@@ -106,6 +107,7 @@ impl Core {
             sequencer: Sequencer::default(),
             windows: Windows::new(&shortest, &longest),
             control: execute::Control::new(),
+            sum: None,
             reads,
             state: State::Disabled,
             now: 0,
@@ -141,6 +143,7 @@ impl Core {
         self.matrix.reset();
         self.memory = Memory::new(self.reads);
         self.sequencer = Sequencer::default();
+        self.sum = None;
         self.state = State::Disabled;
         self.now = 0;
         self.cycle = 0;
@@ -193,6 +196,7 @@ impl Core {
         self.registers.begin(self.now);
         self.matrix.begin(self.now, &mut self.registers)?;
         self.memory.begin(self.now, &self.registers, bus)?;
+        self.complete_sum()?;
         if let Some(index) = word.acquire
             && let Operation::Acquire { lock, value, only_if } =
                 self.program.operation(word.first + u32::from(index))

@@ -7,8 +7,9 @@ use super::registers::{Registers, Scalar};
 
 /// Words after a jump that are executed before its target.
 const DELAY_SLOTS: u8 = 5;
-/// Bytes from the word that sets up a loop to the loop's last word (llvm-aie,
-/// `AIE2PInstrInfo::getZOLSupport`: seven words of 16 bytes).
+/// Bytes from the 16-byte line of the word that sets up a loop to the loop's last word (llvm-aie,
+/// `LoopSetupDistance` of `getZOLSupport`: 112 bytes, "seven bundles of 16 bytes"; compiled code
+/// that starts an 8-byte word in the middle of that line counts as we do).
 const SETUP_DISTANCE: u32 = 112;
 
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +104,7 @@ fn check_loop(setup: u32, start: u32, end: u32, program: &mut Program) -> Result
     if start > end {
         return wrong("it ends before it starts");
     }
-    if (setup..setup + SETUP_DISTANCE).contains(&end) {
+    if (setup..setup / 16 * 16 + SETUP_DISTANCE).contains(&end) {
         return wrong("its registers are written less than 112 bytes before its last word");
     }
     if program.word(end)?.len != 16 {

@@ -18,7 +18,8 @@ const SETUP: &str = "movxm p0, #458752\nmovx r0, #1\nmovx r1, #5\nmovx r2, #100\
                      nop\nnop\nnop\nnop\nnop\nnop\nnop\nnop\nnop\nnop\n";
 
 /// First operation, second operation, words between them that are needed and enough.
-const CASES: [(&str, &str, usize, &str); 14] = [
+const CASES: [(&str, &str, usize, &str); 15] = [
+    ("mac r2, r2, r0, r1", "add r4, r2, #0", 7, "r2"),
     ("lda r2, [p0, #0]", "add r4, r2, #0", 7, "r2"),
     ("lda r2, [p0, #0]", "st r2, [p0, #4]", 7, "r2"),
     ("lda r2, [p0, #0]", "movx r2, #1", 7, "r2"),

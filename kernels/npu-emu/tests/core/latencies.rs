@@ -145,3 +145,13 @@ fn waiting_does_not_shorten_latencies() {
     assert_eq!(tile.word(0x70400), 100);
     assert_eq!(tile.word(0x70404), 0x0909_0909);
 }
+
+/// `mac` reads what it adds to a word after its factors, so sums follow each other at once.
+#[test]
+fn scalar_sums_follow_each_other() {
+    let text = "mac r2, r2, r0, r1\nmac r2, r2, r0, r1\nmsc r2, r2, r0, r0\nmovx r0, #0";
+    let (core, _) = run(&LatencyModel::documented(), text);
+    assert_eq!(r(&core, 2), 100 + 15 + 15 - 9);
+    let (core, _) = run(&LatencyModel::documented(), "mac r2, r2, r0, r1\nnop\nadd r4, r2, #0");
+    assert_eq!((r(&core, 4), r(&core, 2)), (115, 115));
+}

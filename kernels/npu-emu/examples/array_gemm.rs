@@ -1,18 +1,24 @@
 //! Runs somebody else's int8 matrix design from its files and compares what it gives with A x B.
 //!
-//! `cargo run --release -p onebit-aie-emu --example array_gemm -- XCLBIN INSTRUCTIONS M K N [SEEDS] [FLAGS]`:
+//! `cargo run --release -p onebit-aie-emu --example array_gemm -- XCLBIN INSTRUCTIONS M K N [SEEDS [BITS]] [FLAGS]`:
 //! argument 0 is A (M x K bytes), argument 1 B (K x N bytes), argument 2 the sums (M x N words of 32
 //! bits), random bytes in. Flags: `--tiled` lays A, B and the sums out in blocks of 8 by 8 inside
 //! tiles of 32 by 64, 64 by 128 and 32 by 128; `--zeros` gives cores zeros for memory that nobody
 //! wrote; `--keep` allows data under way at the end; `--checked` makes it a fault when a program
-//! would notice another latency; `--shortest` runs with the shortest ones; a sixth word N repeats with
-//! N orders of events.
-//! docs/npu-verification.md records runs.
+//! would notice another latency; `--shortest` runs with the shortest ones. SEEDS repeats with
+//! as many orders of events.
+//! BITS times one bit of a descriptor, lock, route or queue is then
+//! changed, and what becomes of the product is counted. docs/npu-verification.md records runs.
 
 use std::process::ExitCode;
 
+use onebit_aie::cdo::Cdo;
+use onebit_aie::pdi::Pdi;
+use onebit_aie::program::{RegisterOp, RegisterProgram};
+use onebit_aie::xclbin::Xclbin;
 use onebit_aie_emu::array::{Latency, Leftover, Unwritten};
-use onebit_aie_emu::{Array, Options};
+use onebit_aie_emu::report::Report;
+use onebit_aie_emu::{Array, Fault, Options};
 use sha2::{Digest, Sha256};
 
 struct Shape {
@@ -42,6 +48,7 @@ fn run() -> Result<bool, String> {
     let number = |text: &str| text.parse::<usize>().map_err(|error| format!("{text}: {error}"));
     let shape = Shape { rows: number(rows)?, depth: number(depth)?, columns: number(columns)? };
     let has = |name: &str| flags.iter().any(|flag| *flag == name);
+    let broken = rest.get(1).map_or(Ok(0), |count| number(count))?;
     let seeds = rest.first().map_or(Ok(0), |seeds| number(seeds))?;
     let read = |path: &str| std::fs::read(path).map_err(|error| format!("{path}: {error}"));
     let (xclbin, instructions) = (read(xclbin)?, read(instructions)?);
@@ -68,18 +75,23 @@ fn run() -> Result<bool, String> {
     } else {
         [a, b]
     };
+    let bytes = |values: &[i8]| values.iter().map(|value| value.cast_unsigned()).collect();
+    let inputs: [Vec<u8>; 2] = [bytes(&a), bytes(&b)];
+    let product = |xclbin: &[u8], options| -> Result<(Vec<i32>, Report), Fault> {
+        let mut array = Array::configure(xclbin, options)?;
+        let out = vec![0xee; shape.rows * shape.columns * 4];
+        let mut buffers = [inputs[0].clone(), inputs[1].clone(), out];
+        let report = array.run(&instructions, &mut buffers)?;
+        let (sums, _) = buffers[2].as_chunks::<4>();
+        let sums: Vec<i32> = sums.iter().map(|&sum| i32::from_le_bytes(sum)).collect();
+        let (rows, columns) = (shape.rows, shape.columns);
+        let sums = if has("--tiled") { untiled(&sums, rows, columns, 32, 128) } else { sums };
+        Ok((sums, report))
+    };
     let mut is_right = true;
     for seed in (0..=seeds as u64).map(|seed| seed.checked_sub(1)) {
         let options = Options { seed, ..options };
-        let mut array = Array::configure(&xclbin, options).map_err(|fault| fault.to_string())?;
-        let out = vec![0xee; shape.rows * shape.columns * 4];
-        let bytes = |values: &[i8]| values.iter().map(|value| value.cast_unsigned()).collect();
-        let mut buffers = [bytes(&a), bytes(&b), out];
-        let report = array.run(&instructions, &mut buffers).map_err(|fault| fault.to_string())?;
-        let (sums, _) = buffers[2].as_chunks::<4>();
-        let sums: Vec<i32> = sums.iter().map(|&sum| i32::from_le_bytes(sum)).collect();
-        let sums =
-            if has("--tiled") { untiled(&sums, shape.rows, shape.columns, 32, 128) } else { sums };
+        let (sums, report) = product(&xclbin, options).map_err(|fault| fault.to_string())?;
         is_right &= compare(&sums, &expected, shape.columns);
         println!(
             "  seed {seed:?}: {} modelled cycles, {} core words, {} bytes in, {} out, {} groups, \
@@ -93,7 +105,53 @@ fn run() -> Result<bool, String> {
             report.unknown_registers
         );
     }
+    if broken > 0 {
+        let mut counts = [0; 3];
+        for change in 0..broken {
+            let Some(xclbin) = changed(&xclbin, change)? else { continue };
+            counts[match product(&xclbin, options) {
+                Err(_) => 0,
+                Ok((sums, _)) if sums != expected => 1,
+                Ok(_) => 2,
+            }] += 1;
+        }
+        let [faults, wrong, right] = counts;
+        println!("  bits changed: {faults} faults, {wrong} wrong products, {right} right ones");
+    }
     Ok(is_right)
+}
+
+/// The design with one bit changed in what it writes to a register that moves data; None when the
+/// bit that is drawn is another one.
+fn changed(xclbin: &[u8], change: usize) -> Result<Option<Vec<u8>>, String> {
+    let xclbin = Xclbin::parse(xclbin).map_err(|error| error.to_string())?;
+    let mut ops = xclbin.partition.pdi.cdo.program().ops;
+    let draw = random(12, 1000 + change as u64);
+    let draw = |at: usize, bound: usize| {
+        let bytes = draw[at..at + 4].iter().map(|&byte| usize::from(byte.cast_unsigned()));
+        bytes.fold(0, |number, byte| number << 8 | byte) % bound
+    };
+    let moves_data = |op: &RegisterOp| match op {
+        // Descriptors are blocks of six or eight words; longer blocks are programs and data.
+        RegisterOp::BlockWrite { data, .. } => data.len() <= 8,
+        // Zeros are what the registers hold anyway.
+        RegisterOp::Write32 { value, .. } => *value != 0,
+        RegisterOp::MaskWrite { .. } => false,
+    };
+    let places: Vec<usize> = (0..ops.len()).filter(|&place| moves_data(&ops[place])).collect();
+    let (place, bit) = (places[draw(0, places.len())], draw(8, 32));
+    match &mut ops[place] {
+        RegisterOp::BlockWrite { data, .. } => {
+            let word = draw(4, data.len());
+            data[word] ^= 1 << bit;
+        }
+        RegisterOp::Write32 { value, .. } => *value ^= 1 << bit,
+        RegisterOp::MaskWrite { .. } => return Ok(None),
+    }
+    let pdi = Pdi::new(Cdo::from_program(&RegisterProgram { ops }));
+    let xclbin = Xclbin::new(xclbin.partition.column_width, pdi);
+    let bytes = xclbin.and_then(|xclbin| xclbin.to_bytes());
+    bytes.map(Some).map_err(|error| error.to_string())
 }
 
 struct Hex<'a>(&'a [u8]);

@@ -38,61 +38,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// A design's files, and what its product is to be.
+struct Job {
+    xclbin: Vec<u8>,
+    instructions: Vec<u8>,
+    shape: Shape,
+    is_tiled: bool,
+    options: Options,
+    inputs: [Vec<u8>; 2],
+    expected: Vec<i32>,
+}
+
 fn run() -> Result<bool, String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (flags, words): (Vec<_>, Vec<_>) =
-        arguments.iter().partition(|argument| argument.starts_with("--"));
-    let [xclbin, instructions, rows, depth, columns, rest @ ..] = &words[..] else {
-        return Err(String::from("usage: array_gemm XCLBIN INSTRUCTIONS M K N [FLAGS]"));
-    };
-    let number = |text: &str| text.parse::<usize>().map_err(|error| format!("{text}: {error}"));
-    let shape = Shape { rows: number(rows)?, depth: number(depth)?, columns: number(columns)? };
-    let has = |name: &str| flags.iter().any(|flag| *flag == name);
-    let broken = rest.get(1).map_or(Ok(0), |count| number(count))?;
-    let seeds = rest.first().map_or(Ok(0), |seeds| number(seeds))?;
-    let read = |path: &str| std::fs::read(path).map_err(|error| format!("{path}: {error}"));
-    let (xclbin, instructions) = (read(xclbin)?, read(instructions)?);
-    println!("xclbin       {:x}", Hex(&xclbin));
-    println!("instructions {:x}", Hex(&instructions));
-    let mut options = Options::default();
-    if has("--zeros") {
-        options.unwritten = Unwritten::ZerosForCores;
-    }
-    if has("--keep") {
-        options.leftover = Leftover::Kept;
-    }
-    if has("--checked") {
-        options.latency = Latency::Checked;
-    }
-    if has("--shortest") {
-        options.latency = Latency::Shortest;
-    }
-    let a = random(shape.rows * shape.depth, 1);
-    let b = random(shape.depth * shape.columns, 2);
-    let expected = product(&a, &b, &shape);
-    let [a, b] = if has("--tiled") {
-        [tiled(&a, shape.rows, shape.depth, 32, 64), tiled(&b, shape.depth, shape.columns, 64, 128)]
-    } else {
-        [a, b]
-    };
-    let bytes = |values: &[i8]| values.iter().map(|value| value.cast_unsigned()).collect();
-    let inputs: [Vec<u8>; 2] = [bytes(&a), bytes(&b)];
-    let product = |xclbin: &[u8], options| -> Result<(Vec<i32>, Report), Fault> {
-        let mut array = Array::configure(xclbin, options)?;
-        let out = vec![0xee; shape.rows * shape.columns * 4];
-        let mut buffers = [inputs[0].clone(), inputs[1].clone(), out];
-        let report = array.run(&instructions, &mut buffers)?;
-        let (sums, _) = buffers[2].as_chunks::<4>();
-        let sums: Vec<i32> = sums.iter().map(|&sum| i32::from_le_bytes(sum)).collect();
-        let (rows, columns) = (shape.rows, shape.columns);
-        let sums = if has("--tiled") { untiled(&sums, rows, columns, 32, 128) } else { sums };
-        Ok((sums, report))
-    };
+        arguments.iter().map(String::as_str).partition(|argument| argument.starts_with("--"));
+    let job = Job::read(&flags, &words)?;
+    let number = |at: usize| words.get(at).map_or(Ok(0), |text| number(text));
+    let (seeds, bits) = (number(5)?, number(6)?);
     let mut is_right = true;
     for seed in (0..=seeds as u64).map(|seed| seed.checked_sub(1)) {
-        let options = Options { seed, ..options };
-        let (sums, report) = product(&xclbin, options).map_err(|fault| fault.to_string())?;
-        is_right &= compare(&sums, &expected, shape.columns);
+        let options = Options { seed, ..job.options };
+        let (sums, report) =
+            job.product(&job.xclbin, options).map_err(|fault| fault.to_string())?;
+        is_right &= compare(&sums, &job.expected, job.shape.columns);
         println!(
             "  seed {seed:?}: {} modelled cycles, {} core words, {} bytes in, {} out, {} groups, \
              {} waiting, unknown registers {:x?}",
@@ -105,20 +74,81 @@ fn run() -> Result<bool, String> {
             report.unknown_registers
         );
     }
-    if broken > 0 {
-        let mut counts = [0; 3];
-        for change in 0..broken {
-            let Some(xclbin) = changed(&xclbin, change)? else { continue };
-            counts[match product(&xclbin, options) {
-                Err(_) => 0,
-                Ok((sums, _)) if sums != expected => 1,
-                Ok(_) => 2,
-            }] += 1;
-        }
-        let [faults, wrong, right] = counts;
-        println!("  bits changed: {faults} faults, {wrong} wrong products, {right} right ones");
+    if bits > 0 {
+        job.change_bits(bits)?;
     }
     Ok(is_right)
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|error| format!("{text}: {error}"))
+}
+
+impl Job {
+    fn read(flags: &[&str], words: &[&str]) -> Result<Self, String> {
+        let [xclbin, instructions, rows, depth, columns, ..] = words[..] else {
+            return Err(String::from("usage: array_gemm XCLBIN INSTRUCTIONS M K N [SEEDS [BITS]]"));
+        };
+        let shape = Shape { rows: number(rows)?, depth: number(depth)?, columns: number(columns)? };
+        let has = |name: &str| flags.contains(&name);
+        let read = |path: &str| std::fs::read(path).map_err(|error| format!("{path}: {error}"));
+        let (xclbin, instructions) = (read(xclbin)?, read(instructions)?);
+        println!("xclbin       {:x}", Hex(&xclbin));
+        println!("instructions {:x}", Hex(&instructions));
+        let mut options = Options::default();
+        if has("--zeros") {
+            options.unwritten = Unwritten::ZerosForCores;
+        }
+        if has("--keep") {
+            options.leftover = Leftover::Kept;
+        }
+        if has("--checked") {
+            options.latency = Latency::Checked;
+        }
+        if has("--shortest") {
+            options.latency = Latency::Shortest;
+        }
+        let a = random(shape.rows * shape.depth, 1);
+        let b = random(shape.depth * shape.columns, 2);
+        let expected = product(&a, &b, &shape);
+        let is_tiled = has("--tiled");
+        let inputs = match is_tiled {
+            true => [
+                tiled(&a, shape.rows, shape.depth, 32, 64),
+                tiled(&b, shape.depth, shape.columns, 64, 128),
+            ],
+            false => [a, b],
+        };
+        let bytes = |values: Vec<i8>| values.into_iter().map(i8::cast_unsigned).collect();
+        let inputs = inputs.map(bytes);
+        Ok(Job { xclbin, instructions, shape, is_tiled, options, inputs, expected })
+    }
+
+    fn product(&self, xclbin: &[u8], options: Options) -> Result<(Vec<i32>, Report), Fault> {
+        let (rows, columns) = (self.shape.rows, self.shape.columns);
+        let mut array = Array::configure(xclbin, options)?;
+        let [a, b] = self.inputs.clone();
+        let mut buffers = [a, b, vec![0xee; rows * columns * 4]];
+        let report = array.run(&self.instructions, &mut buffers)?;
+        let (sums, _) = buffers[2].as_chunks::<4>();
+        let sums: Vec<i32> = sums.iter().map(|&sum| i32::from_le_bytes(sum)).collect();
+        let sums = if self.is_tiled { untiled(&sums, rows, columns, 32, 128) } else { sums };
+        Ok((sums, report))
+    }
+
+    fn change_bits(&self, count: usize) -> Result<(), String> {
+        let [mut faults, mut wrong, mut right] = [0; 3];
+        for change in 0..count {
+            let Some(xclbin) = changed(&self.xclbin, change)? else { continue };
+            match self.product(&xclbin, self.options) {
+                Err(_) => faults += 1,
+                Ok((sums, _)) if sums != self.expected => wrong += 1,
+                Ok(_) => right += 1,
+            }
+        }
+        println!("  bits changed: {faults} faults, {wrong} wrong products, {right} right ones");
+        Ok(())
+    }
 }
 
 /// The design with one bit changed in what it writes to a register that moves data; None when the

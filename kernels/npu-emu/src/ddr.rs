@@ -5,6 +5,7 @@
 //! its own; what they wrote is put together afterwards, and checked for columns that needed an
 //! order and had none.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::Fault;
@@ -124,9 +125,15 @@ fn check_order(changes: &[(u8, Changes)]) -> Result<(), Fault> {
     });
     let mut writes: Vec<(u8, &Piece)> = writes.collect();
     writes.sort_by_key(|(column, piece)| (piece.argument, piece.bytes.start, *column));
-    // The furthest end of what each group wrote, to meet writes that contain others.
-    for pair in writes.windows(2) {
-        meet(pair[0], pair[1])?;
+    // Of each group the write that reaches furthest: it may contain many of the others'.
+    let mut furthest: BTreeMap<u8, &Piece> = BTreeMap::new();
+    for &(column, piece) in &writes {
+        furthest.retain(|_, other| other.argument == piece.argument);
+        furthest.iter().try_for_each(|(&other, &far)| meet((other, far), (column, piece)))?;
+        let far = furthest.entry(column).or_insert(piece);
+        if far.bytes.end < piece.bytes.end {
+            *far = piece;
+        }
     }
     let Some(longest) = writes.iter().map(|(_, piece)| piece.bytes.end - piece.bytes.start).max()
     else {
@@ -165,4 +172,55 @@ fn meet(one: (u8, &Piece), other: (u8, &Piece)) -> Result<(), Fault> {
 #[expect(clippy::cast_possible_truncation, reason = "bounded by the length of a Vec")]
 fn to_usize(range: &Range<u64>) -> Range<usize> {
     range.start as usize..range.end as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of three groups' writes and reads of a kilobyte: (column, start, length).
+    fn outcome(writes: &[(u8, u64, usize)], reads: &[(u8, u64, u64)]) -> Result<Vec<u8>, Fault> {
+        let mut arguments = vec![vec![0; 16], vec![0; 1024]];
+        let changes: Vec<(u8, Changes)> = (0..3)
+            .map(|column| {
+                let mut ddr = Ddr::new(&arguments);
+                for &(_, start, length) in writes.iter().filter(|write| write.0 == column) {
+                    assert!(ddr.write(address_of(1) + start, &vec![column + 1; length]));
+                }
+                for &(_, start, length) in reads.iter().filter(|read| read.0 == column) {
+                    assert!(ddr.read(address_of(1) + start, length, &mut Vec::new()));
+                }
+                (column, ddr.changes)
+            })
+            .collect();
+        commit(&mut arguments, &changes)?;
+        Ok(arguments.remove(1))
+    }
+
+    #[test]
+    fn groups_that_meet_are_found_wherever_they_meet() {
+        let result = outcome(&[(0, 0, 100), (1, 100, 100), (0, 200, 50)], &[(2, 250, 774)]);
+        let result = result.unwrap();
+        assert_eq!((result[99], result[100], result[249], result[250]), (1, 2, 1, 0));
+        let offset_of = |fault| match fault {
+            Err(Fault::UnorderedArgument { argument: 1, offset, .. }) => offset,
+            other => panic!("{other:?}"),
+        };
+        // Inside a long write of another group, with one of its own between.
+        let writes = [(0, 0, 500), (0, 510, 10), (0, 20, 10), (1, 300, 10)];
+        assert_eq!(offset_of(outcome(&writes, &[])), 300);
+        assert_eq!(offset_of(outcome(&[(0, 0, 500), (1, 600, 4)], &[(2, 499, 50)])), 499);
+        outcome(&[(0, 0, 500)], &[(0, 0, 500), (1, 500, 100)]).unwrap();
+    }
+
+    #[test]
+    fn a_group_reads_what_it_wrote() {
+        let arguments = [vec![7; 64]];
+        let mut ddr = Ddr::new(&arguments);
+        assert!(ddr.write(address_of(0) + 8, &[1; 8]) && ddr.write(address_of(0) + 12, &[2; 8]));
+        let mut bytes = vec![9];
+        assert!(ddr.read(address_of(0) + 4, 20, &mut bytes));
+        assert_eq!(bytes, [&[9][..], &[7; 4], &[1; 4], &[2; 8], &[7; 4]].concat());
+        assert!(!ddr.read(address_of(0) + 60, 5, &mut bytes) && !ddr.write(address_of(1), &[0]));
+    }
 }

@@ -1,7 +1,9 @@
 //! `onebit-aie-emu`: runs an npu4 xclbin and an instruction stream, or shows what is in them.
 //!
 //! All work is the library's; here are files, flags and text.
+#![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -144,7 +146,7 @@ fn run(arguments: &RunArguments) -> Result<(), String> {
         let report = array
             .run(&read(txn)?, &mut buffers)
             .map_err(|fault| format!("{}: {fault}", txn.display()))?;
-        print_report(&report);
+        print(&report_text(&report))?;
         spans.extend(report.spans);
     }
     for ((path, _), bytes) in arguments.outputs.iter().zip(&buffers[arguments.inputs.len()..]) {
@@ -156,18 +158,38 @@ fn run(arguments: &RunArguments) -> Result<(), String> {
     }
 }
 
-fn print_report(report: &Report) {
-    println!("operations      {} ({} syncs)", report.operations, report.syncs);
-    println!("modelled cycles {} ({:.1} us at 1.8 GHz)", report.cycles, report.microseconds());
-    println!("  of which the machine's memory is the limit: {}", report.memory_cycles);
-    println!("bytes           {} read, {} written", report.bytes_read, report.bytes_written);
-    println!("core words      {}", report.core_words);
-    println!("groups          {}", report.groups);
+fn report_text(report: &Report) -> String {
+    let mut text = format!(
+        "operations      {} ({} syncs)\n\
+         modelled cycles {} ({:.1} us at 1.8 GHz)\n  \
+         of which the machine's memory is the limit: {}\n\
+         bytes           {} read, {} written\n\
+         core words      {}\n\
+         groups          {}\n",
+        report.operations,
+        report.syncs,
+        report.cycles,
+        report.microseconds(),
+        report.memory_cycles,
+        report.bytes_read,
+        report.bytes_written,
+        report.core_words,
+        report.groups
+    );
     for (tile, offset) in &report.unknown_registers {
-        println!("unknown register {offset:#x} of {tile}");
+        text.push_str(&format!("unknown register {offset:#x} of {tile}\n"));
     }
-    for text in &report.waiting {
-        println!("at the end: {text}");
+    for waits in &report.waiting {
+        text.push_str(&format!("at the end: {waits}\n"));
+    }
+    text
+}
+
+/// Prints `text`; that nobody reads it to its end is no error.
+fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
     }
 }
 
@@ -192,20 +214,18 @@ fn trace(spans: &[Span]) -> serde_json::Value {
 fn dump_design(path: &PathBuf) -> Result<(), String> {
     let array =
         Array::configure(&read(path)?, Options::default()).map_err(|fault| fault.to_string())?;
-    print!("{}", dump::array(&array));
-    Ok(())
+    print(&dump::array(&array))
 }
 
 fn disassemble(path: &PathBuf, core: bool) -> Result<(), String> {
     let bytes = read(path)?;
     if core {
-        print!("{}", dump::program(&bytes));
-        return Ok(());
+        return print(&dump::program(&bytes));
     }
     let txn = Txn::parse(&bytes).map_err(|error| error.to_string())?;
-    println!("{:?}", txn.header);
+    let mut text = format!("{:?}\n", txn.header);
     for (index, op) in txn.ops.iter().enumerate() {
-        println!("{index:6}  {op:x?}");
+        text.push_str(&format!("{index:6}  {op:x?}\n"));
     }
-    Ok(())
+    print(&text)
 }

@@ -22,8 +22,12 @@ const PERPLEXITY_TOLERANCE: f64 = 0.005;
 /// Squared error over squared logits, median over positions; llama.cpp's own are 4.6e-4 to 9.7e-4
 /// from exact arithmetic for formats with 32-element blocks.
 const LOGITS_TOLERANCE: f64 = 9.7e-4;
-/// Share of positions whose most likely token is the oracle's. The rest are near-ties.
+/// Share of positions whose most likely token is the oracle's.
 const AGREEMENT: f64 = 0.97;
+/// At the other positions, how far the oracle's choice may stand above ours: a near-tie, measured
+/// against the error of a logit, 1.2 % of the logits' root mean square (the root of the median
+/// error above).
+const NEAR_TIE: f32 = 0.2;
 
 /// The compiled model, or `None` after saying so.
 fn compiled(context: usize) -> Option<Compiled> {
@@ -62,23 +66,31 @@ fn perplexity_is_that_of_llama_cpp() {
 
 #[test]
 fn logits_are_the_interpreters() {
-    let Some(compiled) = compiled(128) else { return };
-    let steps = chunks(&encode(&compiled, TEXT)[..96], 0, 32);
+    let Some(compiled) = compiled(512) else { return };
+    let steps = chunks(&encode(&compiled, TEXT)[..512], 0, 32);
     let vocabulary = compiled.model.vocabulary();
     let (reference, found) =
         (compiled.oracle(&steps).concat(), run(&mut compiled.driver(2), &steps).concat());
     let mut errors = Vec::new();
     let mut agreed = 0;
+    let mut gaps: Vec<f32> = Vec::new();
     for (found, reference) in found.chunks_exact(vocabulary).zip(reference.chunks_exact(vocabulary))
     {
         errors.push(error(found, reference));
-        agreed += usize::from(best(found) == best(reference));
+        let (choice, right) = (best(found), best(reference));
+        agreed += usize::from(choice == right);
+        if choice != right {
+            gaps.push(reference[right] - reference[choice]);
+        }
     }
     errors.sort_by(f64::total_cmp);
     let (median, share) = (errors[errors.len() / 2], agreed as f64 / errors.len() as f64);
-    println!("median error {median:.2e}, agreement {agreed}/{}", errors.len());
+    let widest = gaps.iter().copied().fold(0.0, f32::max);
+    let count = errors.len();
+    println!("median error {median:.2e}, agreement {agreed}/{count}, widest gap {widest:.3}");
     assert!(median <= LOGITS_TOLERANCE, "median error {median:.2e}");
     assert!(share >= AGREEMENT, "agreement {share:.3}");
+    assert!(widest <= NEAR_TIE, "gaps {gaps:?}");
 }
 
 fn error(found: &[f32], reference: &[f32]) -> f64 {

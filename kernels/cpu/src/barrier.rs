@@ -3,16 +3,27 @@
 //! Waiting spins for some ten microseconds, as long as one thread is usually late, and then
 //! sleeps on a futex: when a foreign process holds a core, the waiting threads leave theirs free
 //! for the team member that lost it.
+//!
+//! A long wait means that a member has lost its core. For a while after it, threads
+//! spin less and sleep sooner: a scheduler owes time to those who sleep, and a woken thread takes
+//! its core back from a process that never does.
 
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
 use onebit_plan::abi::StepContext;
 use rustix::thread::futex;
 
 /// Spins before sleep if every thread of the team can have a CPU of its own.
 const SPINS: u32 = 600;
+/// Spins before sleep for some time after a member of the team lost its core.
+const SPINS_CONTENDED: u32 = 150;
+/// A wait from which on a member has probably lost its core: decoding shares its steps more evenly.
+const LOST_CORE: Duration = Duration::from_micros(300);
+/// Rounds for which that is remembered: several tokens, several time slices of a scheduler.
+const MEMORY: u32 = 1024;
 /// Spins before sleep if the team is larger than the machine: those awaited need this CPU.
 const SPINS_CROWDED: u32 = 8;
 
@@ -30,6 +41,9 @@ pub struct Barrier {
     round: Apart,
     /// Threads asleep or about to be.
     sleepers: Apart,
+    /// The round of the last wait in which a member had lost its core, and whether there was one.
+    lost_core: AtomicU32,
+    contended: AtomicBool,
 }
 
 impl Barrier {
@@ -38,7 +52,15 @@ impl Barrier {
         let cpus = available_parallelism().map_or(1, NonZero::get);
         let spins = if threads as usize <= cpus { SPINS } else { SPINS_CROWDED };
         let counter = || Apart(AtomicU32::new(0));
-        Self { threads, spins, arrived: counter(), round: counter(), sleepers: counter() }
+        Self {
+            threads,
+            spins,
+            arrived: counter(),
+            round: counter(),
+            sleepers: counter(),
+            lost_core: AtomicU32::new(0),
+            contended: AtomicBool::new(false),
+        }
     }
 
     /// Returns once all threads have called it. What each wrote before, all see after.
@@ -74,7 +96,7 @@ impl Barrier {
 
     /// Looks for the round's end for a while; true if it came.
     fn spin(&self, round: u32) -> bool {
-        for _ in 0..self.spins {
+        for _ in 0..self.patience(round) {
             if self.round.0.load(Ordering::Acquire) != round {
                 return true;
             }
@@ -83,14 +105,30 @@ impl Barrier {
         false
     }
 
+    /// Spins before sleep in this round. What it goes by is advice, so that no order is needed.
+    fn patience(&self, round: u32) -> u32 {
+        if !self.contended.load(Ordering::Relaxed) {
+            return self.spins;
+        }
+        if round.wrapping_sub(self.lost_core.load(Ordering::Relaxed)) > MEMORY {
+            self.contended.store(false, Ordering::Relaxed);
+        }
+        self.spins.min(SPINS_CONTENDED)
+    }
+
     #[cold]
     fn sleep(&self, round: u32) {
+        let start = Instant::now();
         self.sleepers.0.fetch_add(1, Ordering::SeqCst);
         while self.round.0.load(Ordering::SeqCst) == round {
             // Returns at once if the round has changed; a signal ends it early, hence the loop.
             let _ = futex::wait(&self.round.0, futex::Flags::PRIVATE, round, None);
         }
         self.sleepers.0.fetch_sub(1, Ordering::Relaxed);
+        if start.elapsed() >= LOST_CORE {
+            self.lost_core.store(round, Ordering::Relaxed);
+            self.contended.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 const IMPORTS: &[(&str, &[&str])] = &[
     ("onebit-aie", &[]),
     ("onebit-plan", &[]),
+    ("xrt-sys", &[]),
     ("onebit-ir", &[]),
     ("onebit-tokenizer", &[]),
     ("onebit-cpu", &["onebit-plan"]),

@@ -4,12 +4,17 @@ use std::io;
 
 use onebit_plan::PlanError;
 
+use crate::driver::npu::NpuError;
+
 /// Any failure of the runtime. [`Error::help`] says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The plan file itself.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The NPU, or the way to it.
+    #[error(transparent)]
+    Npu(#[from] NpuError),
     /// The plan needs something that this machine has not.
     #[error("the plan needs {needs}, this machine has {has}")]
     Requirement { needs: String, has: String },
@@ -62,6 +67,7 @@ impl Error {
     pub fn help(&self) -> String {
         match self {
             Self::Plan(error) => error.help(),
+            Self::Npu(error) => error.help(),
             Self::Requirement { .. } => {
                 "compile the GGUF on this machine, or with `--target` set to it".into()
             }

@@ -4,15 +4,23 @@ use std::io;
 
 use onebit_plan::PlanError;
 
+use crate::driver::npu::NpuError;
+
 /// Any failure of the runtime. [`Error::help`] says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The plan file itself.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The NPU, or the way to it.
+    #[error(transparent)]
+    Npu(#[from] NpuError),
     /// The plan needs something that this machine has not.
     #[error("the plan needs {needs}, this machine has {has}")]
     Requirement { needs: String, has: String },
+    /// A neural processor was asked for, and the plan has nothing for it.
+    #[error("the plan has no products for a neural processor")]
+    NoArrayProducts,
     /// The system gave no memory.
     #[error("cannot get {bytes} bytes for the {what}: {source}")]
     Memory { what: &'static str, bytes: u64, source: io::Error },
@@ -62,8 +70,12 @@ impl Error {
     pub fn help(&self) -> String {
         match self {
             Self::Plan(error) => error.help(),
+            Self::Npu(error) => error.help(),
             Self::Requirement { .. } => {
                 "compile the GGUF on this machine, or with `--target` set to it".into()
+            }
+            Self::NoArrayProducts => {
+                "compile the GGUF with `--target strix-halo`, or run with `--device cpu`".into()
             }
             Self::Tokenizer { .. } => {
                 "use onebitc and onebit-rt of the same release: compile the GGUF again".into()

@@ -33,6 +33,10 @@ pub enum Command {
 pub enum Device {
     /// The processor
     Cpu,
+    /// The processor, and AMD's neural processor for the products of a plan made for it
+    Npu,
+    /// As npu, on an emulated array: minutes a step
+    NpuEmu,
 }
 
 /// Plan and machine, the same for all commands that run steps.

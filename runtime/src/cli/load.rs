@@ -8,6 +8,7 @@ use onebit_plan::PlanFile;
 use onebit_plan::manifest::SegmentKind;
 use onebit_rt::Error;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
+use onebit_rt::driver::npu;
 use onebit_rt::session::Session;
 use onebit_tokenizer::Tokenizer;
 
@@ -35,15 +36,26 @@ pub fn open(path: &Path) -> Result<Arc<PlanFile>, Failure> {
 
 /// Loads a plan with so many cache slots, or as many as it has.
 pub fn load(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
-    let Device::Cpu = machine.device;
     let options = CpuOptions { threads: machine.threads, slots };
-    let driver = CpuDriver::load(Arc::clone(plan), options)?;
+    let on_array = |device| -> Result<CpuDriver, Failure> {
+        let configuration = plan.segment(SegmentKind::ArrayConfiguration);
+        if configuration.is_empty() {
+            return Err(Error::NoArrayProducts.into());
+        }
+        let context = npu::open(device, configuration).map_err(Error::from)?;
+        Ok(CpuDriver::load_with_array(Arc::clone(plan), options, context)?)
+    };
+    let (driver, array) = match machine.device {
+        Device::Cpu => (CpuDriver::load(Arc::clone(plan), options)?, ""),
+        Device::Npu => (on_array(npu::Device::Hardware)?, ", npu"),
+        Device::NpuEmu => (on_array(npu::Device::Emulator)?, ", emulated npu"),
+    };
     let threads = driver.threads();
     let plural = if threads == 1 { "" } else { "s" };
     let isa = format!("{:?}", driver.instruction_set()).to_lowercase();
     Ok(Loaded {
         threads,
-        device: format!("{threads} thread{plural}, {isa}"),
+        device: format!("{threads} thread{plural}, {isa}{array}"),
         session: Session::new(Box::new(driver)),
     })
 }

@@ -1,6 +1,7 @@
 //! The seam between sequences and devices: a driver runs one step over a batch of rows.
 
 pub mod cpu;
+pub mod npu;
 
 use crate::Error;
 

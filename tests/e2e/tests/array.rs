@@ -1,7 +1,12 @@
 //! Plans whose products are for a neural processor: on the CPU against the interpreter, and the
-//! same bits at any number of threads and in any steps.
+//! same bits at any number of threads, in any steps, and on the emulated array.
+
+use std::sync::Arc;
 
 use onebit_e2e::{Compiled, chunks, compile_bytes, normalised_error, run};
+use onebit_plan::manifest::SegmentKind;
+use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
+use onebit_rt::driver::npu::{Device, open};
 use onebit_test_support::{Random, TINY_ARCHITECTURES, TinyOptions, tiny_model};
 use onebitc::Options;
 use onebitc::schedule::repack::Placement;
@@ -46,4 +51,19 @@ fn threads_and_steps_change_no_bit() {
             assert!(found == reference, "{arch}: {threads} threads, steps of {rows} rows");
         }
     }
+}
+
+/// The whole way: xclbin and streams from the plan, through the driver's commands, to 32 tiles.
+#[test]
+fn the_emulated_array_gives_the_bits_of_the_cpu() {
+    let compiled = tiny("llama");
+    let tokens = tokens(11, compiled.model.vocabulary());
+    let steps = chunks(&tokens, 0, 8);
+    let reference = run(&mut compiled.driver(2), &steps);
+    let xclbin = compiled.plan.segment(SegmentKind::ArrayConfiguration);
+    let context = open(Device::Emulator, xclbin).expect("the emulator takes our xclbin");
+    let options = CpuOptions { threads: std::num::NonZeroUsize::new(2), slots: 1 };
+    let mut driver = CpuDriver::load_with_array(Arc::clone(&compiled.plan), options, context)
+        .expect("the plan loads");
+    assert!(run(&mut driver, &steps) == reference);
 }

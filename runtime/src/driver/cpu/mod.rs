@@ -5,6 +5,7 @@
 //! code and is trusted: rows are checked here, but nothing can check what the code does. Run
 //! plans that you or someone you trust compiled.
 
+mod array;
 mod memory;
 mod requirements;
 mod topology;
@@ -15,12 +16,14 @@ use std::sync::Arc;
 use onebit_cpu::barrier::Barrier;
 use onebit_cpu::{Isa, Kernels};
 use onebit_plan::PlanFile;
-use onebit_plan::abi::{EntryFn, StepContext};
+use onebit_plan::abi::{EntryFn, KernelId, StepContext};
 use onebit_plan::manifest::{Entry, SegmentKind};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use self::array::Array;
 use self::memory::{Code, Region};
 use crate::Error;
+use crate::driver::npu::Context;
 use crate::driver::{Driver, Limits, Row, RowCheck};
 
 pub use topology::physical_cores;
@@ -56,6 +59,8 @@ pub struct CpuDriver {
     slots: Vec<i32>,
     outputs: Vec<i32>,
     code: Code,
+    /// A neural processor that does the plan's array products.
+    array: Option<Box<Array>>,
     /// Keeps the weights mapped.
     plan: Arc<PlanFile>,
 }
@@ -103,8 +108,27 @@ impl CpuDriver {
             slots: index(),
             outputs: index(),
             code,
+            array: None,
             plan,
         })
+    }
+
+    /// Loads a plan whose array products `context` does; it was opened with the plan's
+    /// configuration.
+    ///
+    /// # Errors
+    /// As [`CpuDriver::load`]; a plan without array products; what the device refuses.
+    pub fn load_with_array(
+        plan: Arc<PlanFile>,
+        options: CpuOptions,
+        context: Box<dyn Context>,
+    ) -> Result<Self, Error> {
+        let Some(part) = &plan.manifest().array else { return Err(Error::NoArrayProducts) };
+        let array = Array::load(&plan, part, context)?;
+        let mut driver = Self::load(plan, options)?;
+        driver.kernels[KernelId::Array.slot()] = array::offload as *const u8;
+        driver.array = Some(Box::new(array));
+        Ok(driver)
     }
 
     /// Threads of the team.
@@ -149,7 +173,10 @@ impl CpuDriver {
             outputs: self.outputs.as_ptr(),
             logits: logits.as_mut_ptr(),
             barrier: (&raw const *self.barrier).cast(),
-            array: std::ptr::null(),
+            array: self
+                .array
+                .as_deref()
+                .map_or(std::ptr::null(), |array| (&raw const *array).cast()),
             rows: self.tokens.len() as u32,
             output_rows: self.outputs.len() as u32,
             thread: 0,
@@ -171,7 +198,7 @@ impl Driver for CpuDriver {
         let (_, entry) = self.entries[fits];
         let team = Team { shared: self.context(logits), private_stride: self.private_stride };
         self.pool.broadcast(|worker| team.run(entry, worker.index()));
-        Ok(())
+        self.array.as_ref().and_then(|array| array.take_failure()).map_or(Ok(()), Err)
     }
 }
 

@@ -21,16 +21,6 @@ fn driver(threads: usize, slots: u32) -> CpuDriver {
     let threads = NonZeroUsize::new(threads);
     CpuDriver::load(Arc::new(plan), CpuOptions { threads, slots }).unwrap()
 }
-
-#[test]
-fn the_fixture_knows_the_context() {
-    assert_eq!(offset_of!(StepContext, tokens), 0x30);
-    assert_eq!(offset_of!(StepContext, outputs), 0x48);
-    assert_eq!(offset_of!(StepContext, logits), 0x50);
-    assert_eq!(offset_of!(StepContext, output_rows), 0x64);
-    assert_eq!(offset_of!(StepContext, thread), 0x68);
-}
-
 #[test]
 fn code_runs_on_every_size_of_team() {
     for threads in [1, 2, 5] {

@@ -1,8 +1,10 @@
 //! A plan without a model: its code says that each token is followed by the next id.
 
+use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 
 use onebit_plan::PlanWriter;
+use onebit_plan::abi::StepContext;
 use onebit_plan::manifest::{
     Entry, Manifest, Memory, ModelInfo, Provenance, Region, Requirement, SegmentKind,
 };
@@ -89,14 +91,19 @@ fn tokenizer(end: Option<u32>) -> Vec<u8> {
 /// x86-64 code: the first thread gives every output row the logit 10 for the token after its own
 /// (0 after the last) and 0 for all others.
 fn code() -> Vec<u8> {
+    const THREAD: u8 = offset_of!(StepContext, thread) as u8;
+    const OUTPUT_ROWS: u8 = offset_of!(StepContext, output_rows) as u8;
+    const OUTPUTS: u8 = offset_of!(StepContext, outputs) as u8;
+    const TOKENS: u8 = offset_of!(StepContext, tokens) as u8;
+    const LOGITS: u8 = offset_of!(StepContext, logits) as u8;
     #[rustfmt::skip]
     let mut code = vec![
-        0x83, 0x7f, 0x68, 0x00,                         // cmp dword [rdi + thread], 0
+        0x83, 0x7f, THREAD, 0x00,                       // cmp dword [rdi + thread], 0
         0x75, 0x4a,                                     // jne end
-        0x44, 0x8b, 0x47, 0x64,                         // mov r8d, [rdi + output_rows]
-        0x48, 0x8b, 0x77, 0x48,                         // mov rsi, [rdi + outputs]
-        0x48, 0x8b, 0x57, 0x30,                         // mov rdx, [rdi + tokens]
-        0x4c, 0x8b, 0x4f, 0x50,                         // mov r9, [rdi + logits]
+        0x44, 0x8b, 0x47, OUTPUT_ROWS,                  // mov r8d, [rdi + output_rows]
+        0x48, 0x8b, 0x77, OUTPUTS,                      // mov rsi, [rdi + outputs]
+        0x48, 0x8b, 0x57, TOKENS,                       // mov rdx, [rdi + tokens]
+        0x4c, 0x8b, 0x4f, LOGITS,                       // mov r9, [rdi + logits]
         0x45, 0x85, 0xc0,                               // row: test r8d, r8d
         0x74, 0x35,                                     // je end
         0x8b, 0x06,                                     // mov eax, [rsi]

@@ -247,3 +247,15 @@ fn wrong_use_exits_with_2() {
     let help = program().args(["run", "--help"]).output().unwrap();
     assert!(stdout(&help).contains("--repeat-penalty"));
 }
+
+#[test]
+fn doctor_tells_of_every_part_and_succeeds_where_plans_run() {
+    let output = program().arg("doctor").output().unwrap();
+    let text = stdout(&output);
+    assert!(text.starts_with("CPU\n") && text.contains("\nNPU (optional)\n"), "{text}");
+    for what in ["machine", "features", "memory", "device", "firmware", "iommu", "memlock"] {
+        let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some(what));
+        let status = line.and_then(|line| line.split_whitespace().next());
+        assert!(matches!(status, Some("ok" | "missing" | "unknown")), "{what}: {text}");
+    }
+}

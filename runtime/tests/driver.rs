@@ -3,13 +3,11 @@
 
 mod common;
 
-use std::mem::offset_of;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use common::{END, VOCABULARY, counting_plan};
 use onebit_plan::PlanFile;
-use onebit_plan::abi::StepContext;
 use onebit_rt::Error;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::{Driver, Row};
@@ -21,6 +19,7 @@ fn driver(threads: usize, slots: u32) -> CpuDriver {
     let threads = NonZeroUsize::new(threads);
     CpuDriver::load(Arc::new(plan), CpuOptions { threads, slots }).unwrap()
 }
+
 #[test]
 fn code_runs_on_every_size_of_team() {
     for threads in [1, 2, 5] {

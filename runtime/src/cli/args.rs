@@ -26,6 +26,8 @@ pub enum Command {
     Logits(Logits),
     /// Token ids of the text on standard input, on one line
     Tokenize(Tokenize),
+    /// Tell what this machine has of what plans need; exit code 0 if they run on its CPU
+    Doctor,
 }
 
 /// Where steps run.

@@ -4,6 +4,7 @@ pub mod args;
 mod bench;
 mod chat;
 pub mod clock;
+mod doctor;
 mod failure;
 mod generate;
 mod interrupt;
@@ -28,5 +29,6 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Perplexity(options) => perplexity::run(&options),
         Command::Logits(options) => logits::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),
+        Command::Doctor => doctor::run(),
     }
 }

@@ -19,6 +19,13 @@ impl Report {
         Self { manifest }
     }
 
+    /// Products that were to go to a neural processor and cannot.
+    fn off_array(&self) -> Vec<&str> {
+        let regions = self.manifest.regions.iter();
+        let on_cpu = regions.filter(|region| region.macs > 0 && region.target == "cpu");
+        on_cpu.map(|region| region.name.as_str()).collect()
+    }
+
     /// Weight bytes that one token reads.
     pub fn bytes_per_token(&self) -> u64 {
         self.manifest.regions.iter().map(|region| region.weight_bytes).sum()
@@ -60,6 +67,12 @@ impl fmt::Display for Report {
         }
         if let Some(plan) = &m.array {
             array(f, plan)?;
+            for name in self.off_array() {
+                writeln!(
+                    f,
+                    "  {name} stays on the cpu: its rows have no group that the npu can do"
+                )?;
+            }
         }
         writeln!(
             f,
@@ -93,8 +106,8 @@ fn array(f: &mut fmt::Formatter<'_>, plan: &ArrayPlan) -> fmt::Result {
     let bound: f64 = plan.products.iter().map(|w| call(w).modelled_bound).sum();
     writeln!(
         f,
-        "npu: {} products in {} shapes; modelled, never run on silicon: {:.2} ms a step of up to 32 \
-         rows, of which memory needs {:.2} ms",
+        "npu: {} matrices in {} shapes; modelled, never run on silicon: {:.2} ms for a product of 32 \
+         rows with each, of which memory needs {:.2} ms",
         plan.products.len(),
         plan.calls.len(),
         seconds * 1e3,

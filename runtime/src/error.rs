@@ -21,6 +21,9 @@ pub enum Error {
     /// A neural processor was asked for, and the plan has nothing for it.
     #[error("the plan has no products for a neural processor")]
     NoArrayProducts,
+    /// The plan's code and its manifest do not agree.
+    #[error("array product {index} is not what the plan's manifest says of it")]
+    ArrayProduct { index: u32 },
     /// The system gave no memory.
     #[error("cannot get {bytes} bytes for the {what}: {source}")]
     Memory { what: &'static str, bytes: u64, source: io::Error },
@@ -77,6 +80,7 @@ impl Error {
             Self::NoArrayProducts => {
                 "compile the GGUF with `--target strix-halo`, or run with `--device cpu`".into()
             }
+            Self::ArrayProduct { .. } => "compile the GGUF again".into(),
             Self::Tokenizer { .. } => {
                 "use onebitc and onebit-rt of the same release: compile the GGUF again".into()
             }

@@ -3,9 +3,11 @@
 //! This form rounds, unlike the storage classes of the CPU: what it changes is measured as the
 //! weights are packed and stands in the plan.
 
-use onebit_aie::gemm::{Results, Shape, Tiling, pack};
+use onebit_aie::gemm::{self, Results, Shape, Tiling, pack};
 use onebit_ir::quant::Format;
-use onebit_plan::abi::{ARRAY_BRICK, ARRAY_GROUP, ArrayProduct};
+use onebit_plan::abi::{
+    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GRANULE, ARRAY_GROUP, ARRAY_ROWS, ArrayProduct,
+};
 use rayon::prelude::*;
 
 use crate::error::CompileError;
@@ -29,6 +31,25 @@ pub struct ArrayMatrix {
     pub bytes: u64,
     /// Bytes from the start of the weight segment.
     pub scales: u64,
+}
+
+// The plan's ABI says the array's sizes in its own words; they are those of the design.
+const _: () = {
+    assert!(ARRAY_ROWS == gemm::ROWS as usize && ARRAY_BLOCK == gemm::BLOCK as usize);
+    assert!(ARRAY_BRICK == gemm::BRICK_DEPTH as usize);
+    assert!(ARRAY_GRANULE == gemm::WEIGHT_GRANULE_BYTES as usize);
+    assert!(ARRAY_COLUMNS == onebit_aie::array::COLUMNS as usize);
+    assert!(matches!(Results::of_fifteen_bits(ARRAY_GROUP as u32), Results::Combined));
+};
+
+/// Whether the array can multiply with `rows` rows of `columns` weights.
+pub fn fits(rows: usize, columns: usize) -> bool {
+    let small = |value: usize| u32::try_from(value).ok();
+    let shape = || {
+        let (n, k, group) = (small(rows)?, small(columns)?, small(group_of(columns)?)?);
+        Some(Shape { n, k, group, results: Results::Combined })
+    };
+    shape().is_some_and(|shape| Tiling::new(&shape).is_ok())
 }
 
 /// k that share a scale in rows of `columns`: the largest size that the array can do and whose
@@ -58,6 +79,11 @@ impl ArrayMatrix {
     pub fn tiling(&self) -> Result<Tiling, CompileError> {
         Tiling::new(&self.shape())
             .map_err(|error| CompileError::Array { reason: error.to_string() })
+    }
+
+    /// Bytes of the packed weights and the scales behind them.
+    pub fn packed_bytes(&self) -> u64 {
+        self.bytes + (self.rows * (self.columns / self.group) * size_of::<f32>()) as u64
     }
 
     /// What the plan's code says of a product with it.
@@ -91,14 +117,16 @@ impl ArrayMatrix {
             .map_init(
                 || vec![0.0; self.columns],
                 |floats, ((codes, row), scales)| {
-                    self.format.decode(row, floats)?;
-                    Ok(round_row(floats, self.group, codes, scales))
+                    self.format.decode(row, floats).map_err(|error| error.to_string())?;
+                    if floats.iter().all(|w| w.is_finite()) {
+                        return Ok(round_row(floats, self.group, codes, scales));
+                    }
+                    Err("a weight is not a finite number; download the file again".to_owned())
                 },
             )
             .collect();
-        let squares = squares.map_err(|error: onebit_ir::quant::DecodeError| {
-            CompileError::Tensor { name: self.tensors.join(" + "), reason: error.to_string() }
-        })?;
+        let squares = squares
+            .map_err(|reason| CompileError::Tensor { name: self.tensors.join(" + "), reason })?;
         // One after another: the order of a parallel sum would depend on the threads.
         let (changed, all) =
             squares.into_iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
@@ -120,9 +148,11 @@ impl ArrayMatrix {
     ) -> Result<f32, CompileError> {
         let tiling = self.tiling()?;
         let Rounded { codes, scales, rounding } = self.round(rows)?;
-        for column in 0..onebit_aie::array::COLUMNS {
-            sink(&pack::column_weights(&tiling, &codes, column))?;
-        }
+        let columns: Vec<Vec<u8>> = (0..onebit_aie::array::COLUMNS)
+            .into_par_iter()
+            .map(|column| pack::column_weights(&tiling, &codes, column))
+            .collect();
+        columns.iter().try_for_each(|column| sink(column))?;
         sink(bytemuck::cast_slice(&scales))?;
         Ok(rounding)
     }
@@ -141,11 +171,12 @@ fn round_row(row: &[f32], group: usize, codes: &mut [i8], scales: &mut [f32]) ->
     for ((row, codes), scale) in groups.zip(scales) {
         let largest = row.iter().fold(0.0f32, |most, w| most.max(w.abs()));
         *scale = largest / 127.0;
-        let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let quotient = 127.0 / largest;
+        // Not finite for a group of zeros, or of weights too small for a scale.
+        let factor = if quotient.is_finite() { quotient } else { 0.0 };
         for (code, &w) in codes.iter_mut().zip(row) {
-            let rounded = (w * factor).round_ties_even();
-            *code = rounded as i8;
-            let change = f64::from(w) - f64::from(rounded) * f64::from(*scale);
+            *code = (w * factor).round_ties_even() as i8;
+            let change = f64::from(w) - f64::from(*code) * f64::from(*scale);
             changed += change * change;
             all += f64::from(w) * f64::from(w);
         }
@@ -155,7 +186,23 @@ fn round_row(row: &[f32], group: usize, codes: &mut [i8], scales: &mut [f32]) ->
 
 #[cfg(test)]
 mod tests {
-    use super::group_of;
+    use super::{fits, group_of, round_row};
+
+    #[test]
+    fn what_the_array_has_no_way_to_do_stays_off_it() {
+        assert!(fits(49152, 576) && fits(1, 8) && fits(151_936, 4096));
+        assert!(!fits(64, 1100), "no group");
+        assert!(!fits(2 << 20, 64), "more outputs than passes");
+        assert!(!fits(0, 64));
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_or_nearly_zero() {
+        let (mut codes, mut scales) = ([1i8; 4], [0.0f32; 2]);
+        let sums = round_row(&[1e-38, -1e-38, 2.0, -4.0], 2, &mut codes, &mut scales);
+        assert_eq!(codes, [0, 0, 64, -127]);
+        assert!(sums.0.is_finite() && sums.1 == 20.0);
+    }
 
     #[test]
     fn groups_are_the_largest_whose_sums_are_exact() {

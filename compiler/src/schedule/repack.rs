@@ -9,7 +9,7 @@ use onebit_ir::{Elem, Graph, Op, ValueId};
 use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
 use rayon::prelude::*;
 
-use super::array::{ArrayId, ArrayMatrix, group_of};
+use super::array::{ArrayId, ArrayMatrix, fits, group_of};
 use crate::error::CompileError;
 
 /// A model's tensors, by name.
@@ -153,10 +153,11 @@ impl<'m> WeightStore<'m> {
         &self.arrays[id.0]
     }
 
-    /// Whether products with the weight `value` go to the array.
-    pub fn goes_to_array(&self, graph: &Graph, value: ValueId) -> bool {
-        let group = graph.ty(value).width().and_then(group_of);
-        self.placement == Placement::Array && group.is_some()
+    /// Whether a product with the weights `values`, stacked by rows, goes to the array.
+    pub fn goes_to_array(&self, graph: &Graph, values: &[ValueId]) -> bool {
+        let rows = values.iter().filter_map(|&v| graph.ty(v).size(0)).sum();
+        let columns = values.first().and_then(|&v| graph.ty(v).width()).unwrap_or(0);
+        self.placement == Placement::Array && fits(rows, columns)
     }
 
     /// The array's matrix made of the weights `values`, stacked by rows; they share the width.
@@ -181,8 +182,7 @@ impl<'m> WeightStore<'m> {
         };
         let columns_of_array = u64::from(onebit_aie::array::COLUMNS);
         matrix.bytes = columns_of_array * matrix.tiling()?.weight_bytes();
-        let scale_bytes = (rows * (columns / group) * size_of::<f32>()) as u64;
-        matrix.offset = self.reserve(matrix.bytes + scale_bytes, Item::Array(id));
+        matrix.offset = self.reserve(matrix.packed_bytes(), Item::Array(id));
         matrix.scales = matrix.offset + matrix.bytes;
         self.arrays.push(matrix);
         Ok(id)
@@ -276,7 +276,7 @@ impl<'m> WeightStore<'m> {
         mut sink: impl FnMut(&[u8]) -> Result<(), CompileError>,
     ) -> Result<Vec<f32>, CompileError> {
         let mut written = 0;
-        let mut roundings = Vec::with_capacity(self.arrays.len());
+        let mut roundings = vec![0.0; self.arrays.len()];
         for item in &self.order {
             let (offset, tensors) = match *item {
                 Item::Matrix(id) => (self.matrix_at(id).offset, &self.matrix_at(id).tensors[..]),
@@ -295,9 +295,8 @@ impl<'m> WeightStore<'m> {
                         let matrix = self.array_at(id);
                         let stack = (&matrix.tensors[..], &matrix.tensor_rows[..]);
                         let rows = self.source_rows(stack, matrix.format, matrix.columns)?;
-                        roundings.push(matrix.pack(&rows, &mut sink)?);
-                        let groups = matrix.columns / matrix.group;
-                        matrix.bytes + (matrix.rows * groups * size_of::<f32>()) as u64
+                        roundings[id.0] = matrix.pack(&rows, &mut sink)?;
+                        matrix.packed_bytes()
                     }
                     Item::Vector(id) => {
                         let vector = self.vector_at(id);

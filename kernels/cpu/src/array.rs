@@ -26,8 +26,11 @@ type Codes = [i16; ARRAY_GROUP];
 /// Quantises a group of activations; returns the scale.
 #[inline(always)]
 fn quantise(x: &[f32], codes: &mut Codes) -> f32 {
-    let largest = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-    let factor = if largest > 0.0 { ARRAY_LEVELS / largest } else { 0.0 };
+    // Non-negative floats order like their bits, and a NaN is above all of them: it stays.
+    let magnitude = |x: &f32| x.to_bits() & 0x7fff_ffff;
+    let largest = f32::from_bits(x.iter().map(magnitude).max().unwrap_or(0));
+    let quotient = ARRAY_LEVELS / largest;
+    let factor = if quotient.is_finite() { quotient } else { 0.0 };
     let (some, none) = codes.split_at_mut(x.len());
     for (code, x) in some.iter_mut().zip(x) {
         *code = (x * factor).round_ties_even() as i16;
@@ -182,7 +185,7 @@ unsafe fn run(
     let operands = Operands {
         // SAFETY: the weights of all columns.
         weights: unsafe { slice::from_raw_parts(weights, bytes) },
-        // SAFETY: one for each group and output, aligned as every part of the weight segment.
+        // SAFETY: one for each group and output; they follow weights of whole granules.
         scales: unsafe { slice::from_raw_parts(scales, product.groups() * product.n as usize) },
         // SAFETY: m rows of k.
         x: unsafe { slice::from_raw_parts(x, m * product.k as usize) },

@@ -4,9 +4,9 @@
 //! sleeps on a futex: when a foreign process holds a core, the waiting threads leave theirs free
 //! for the team member that lost it.
 //!
-//! A long wait means that a member has lost its core. For a while after it, threads
-//! spin less and sleep sooner: a scheduler owes time to those who sleep, and a woken thread takes
-//! its core back from a process that never does.
+//! A long wait means that a member has lost its core, or waits for a device. For a while after it,
+//! threads spin less and sleep sooner: a scheduler owes time to those who sleep, and a woken thread
+//! takes its core back from a process that never does.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

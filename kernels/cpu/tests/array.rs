@@ -40,6 +40,8 @@ enum Kind {
     Least,
     Most,
     Zero,
+    /// Activations too small for a scale, and a row with one that is no number.
+    Odd,
 }
 
 impl Case {
@@ -48,14 +50,16 @@ impl Case {
         let mut numbers = Numbers(u64::from(n) << 32 | u64::from(k));
         let codes: Vec<i8> = (0..n * k)
             .map(|_| match kind {
-                Kind::Random => (numbers.next() % 255) as i8,
+                Kind::Random | Kind::Odd => (numbers.next() % 255) as i8,
                 Kind::Least => -127,
                 Kind::Most => 127,
                 Kind::Zero => 0,
             })
             .collect();
         let x = (0..m * k as usize)
-            .map(|_| match kind {
+            .map(|at| match kind {
+                Kind::Odd if at == k as usize => f32::NAN,
+                Kind::Odd => numbers.unit() * 1e-38,
                 Kind::Random => numbers.unit() * 3.0,
                 Kind::Least | Kind::Most => -2.5,
                 Kind::Zero => 0.0,
@@ -89,8 +93,11 @@ impl Case {
     fn quantised(&self, row: usize, group: usize) -> (Vec<i32>, f32) {
         let (k, size) = (self.product.k as usize, self.product.group as usize);
         let x = &self.x[row * k + group * size..][..size];
+        if x.iter().any(|x| x.is_nan()) {
+            return (vec![0; size], f32::NAN);
+        }
         let largest = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        let factor = if largest > 0.0 { ARRAY_LEVELS / largest } else { 0.0 };
+        let factor = if largest > 1e-34 { ARRAY_LEVELS / largest } else { 0.0 };
         let codes = x.iter().map(|x| (x * factor).round_ties_even() as i32).collect();
         (codes, largest / ARRAY_LEVELS)
     }
@@ -110,7 +117,7 @@ impl Case {
                     let dot: i32 = terms.sum();
                     sum = (dot as f32 * d).mul_add(self.scale(group, output), sum);
                 }
-                outputs.push(sum.to_bits());
+                outputs.push(bits(sum));
             }
         }
         outputs
@@ -195,8 +202,13 @@ impl Case {
     fn rows(&self, out: &[f32]) -> Vec<u32> {
         let n = self.product.n as usize;
         let rows = out.chunks(self.product.out_stride as usize);
-        rows.flat_map(|row| row[..n].iter().map(|x| x.to_bits())).collect()
+        rows.flat_map(|row| row[..n].iter().map(|&x| bits(x))).collect()
     }
+}
+
+/// Bits, the same for all that is no number: which of those an operation gives is the CPU's choice.
+fn bits(x: f32) -> u32 {
+    if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }
 }
 
 #[test]
@@ -218,6 +230,7 @@ fn all_ways_give_the_bits_of_the_definition() {
             (9, Kind::Least),
             (32, Kind::Random),
             (2, Kind::Zero),
+            (3, Kind::Odd),
         ] {
             let case = Case::new(n, k, group, m, kind);
             let expected = case.expected();

@@ -405,8 +405,9 @@ impl ArrayProduct {
 /// at 0.
 ///
 /// `x` is `f32[m][k]`. For each row and group `d = max|x| / `[`ARRAY_LEVELS`] and `code =
-/// round_ties_even(x * (`[`ARRAY_LEVELS`]` / max|x|))`, all 0 when max|x| is 0. Sums are exact, so
-/// that the array and the CPU give the same bits. Splits the work over the team by itself.
+/// round_ties_even(x * (`[`ARRAY_LEVELS`]` / max|x|))`, all 0 when that quotient is not finite: max|x|
+/// is 0, or so small that the group counts as 0, or not a number, which d then is too. Sums are
+/// exact, so that the array and the CPU give the same bits. Splits the work over the team by itself.
 pub type ArrayFn = unsafe extern "C" fn(
     context: *const StepContext,
     product: *const ArrayProduct,

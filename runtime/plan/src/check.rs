@@ -1,9 +1,9 @@
 //! What must hold in every plan. Writer and reader run the same checks, so that nothing is
 //! written that cannot be read.
 
-use crate::abi::{BUFFER_ALIGN, KEY_TILE};
+use crate::abi::{ARRAY_GROUP, ARRAY_ROWS, BUFFER_ALIGN, KEY_TILE};
 use crate::header::{HEADER_BYTES, Header, MAGIC};
-use crate::manifest::{ArrayPlan, Manifest, Requirement, Segment, SegmentKind};
+use crate::manifest::{ArrayPlan, ArrayWeights, Manifest, Requirement, Segment, SegmentKind};
 use crate::{FORMAT_VERSION, PAGE, PlanError, codec};
 
 /// Largest buffer of each kind, in bytes: far above any machine, far below overflow.
@@ -57,7 +57,7 @@ pub(crate) fn manifest(manifest: &Manifest, manifest_offset: u64) -> Result<(), 
     model(manifest)?;
     entries(manifest)?;
     weights(manifest)?;
-    manifest.array.as_ref().map_or(Ok(()), |plan| array(manifest, plan))
+    array(manifest)
 }
 
 fn segments(segments: &[Segment], manifest_offset: u64) -> Result<(), PlanError> {
@@ -140,7 +140,26 @@ fn weights(manifest: &Manifest) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn array(manifest: &Manifest, plan: &ArrayPlan) -> Result<(), PlanError> {
+/// A plan has all parts for a neural processor, or none.
+fn array(manifest: &Manifest) -> Result<(), PlanError> {
+    for kind in [SegmentKind::ArrayConfiguration, SegmentKind::ArrayCalls] {
+        let present = length_of(manifest, kind) > 0;
+        if present != manifest.array.is_some() {
+            let words = |there: bool| if there { "present" } else { "absent" };
+            let expected = words(manifest.array.is_some());
+            return Err(PlanError::malformed(
+                format!("segment {kind:?}"),
+                expected,
+                words(present),
+            ));
+        }
+    }
+    let Some(plan) = &manifest.array else { return Ok(()) };
+    array_calls(manifest, plan)?;
+    plan.products.iter().try_for_each(|product| array_product(manifest, plan, product))
+}
+
+fn array_calls(manifest: &Manifest, plan: &ArrayPlan) -> Result<(), PlanError> {
     let streams = length_of(manifest, SegmentKind::ArrayCalls);
     for (index, call) in plan.calls.iter().enumerate() {
         inside(|| format!("array call {index}"), (call.offset, call.length), streams, 4)?;
@@ -150,18 +169,47 @@ fn array(manifest: &Manifest, plan: &ArrayPlan) -> Result<(), PlanError> {
             return Err(PlanError::malformed(format!("array call {index}"), expected, largest));
         }
     }
+    Ok(())
+}
+
+/// Sizes that the runtime allocates by and cuts buffers with.
+fn array_product(
+    manifest: &Manifest,
+    plan: &ArrayPlan,
+    product: &ArrayWeights,
+) -> Result<(), PlanError> {
+    let place = || format!("array weight {:?}", product.tensors);
+    range(&place(), product.rows, COUNT_LIMIT)?;
+    range(&place(), product.columns, COUNT_LIMIT)?;
+    range(&place(), product.group, ARRAY_GROUP as u32)?;
+    let (rows, columns) = (u64::from(product.rows), u64::from(product.columns));
+    let groups = columns / u64::from(product.group);
+    if groups * u64::from(product.group) != columns {
+        let expected = format!("groups that divide {columns}");
+        return Err(PlanError::malformed(place(), expected, product.group));
+    }
+    let scales = rows * groups * size_of::<f32>() as u64;
+    let Some(bytes) = product.bytes.checked_add(scales) else {
+        return Err(PlanError::malformed(place(), "bytes in range", product.bytes));
+    };
     let length = length_of(manifest, SegmentKind::Weights);
-    for product in &plan.products {
-        let place = || format!("array weight {:?}", product.tensors);
-        inside(place, (product.offset, product.bytes), length, BUFFER_ALIGN as u64)?;
-        let bytes = plan.calls.get(product.call as usize).map(|call| call.weights);
-        if bytes != Some(product.bytes) {
-            let expected = format!("a call whose weights have {} bytes", product.bytes);
-            let found = bytes.map_or_else(|| "no call".into(), |bytes| bytes.to_string());
-            return Err(PlanError::malformed(place(), expected, found));
+    inside(place, (product.offset, bytes), length, BUFFER_ALIGN as u64)?;
+    let Some(call) = plan.calls.get(product.call as usize) else {
+        let expected = format!("one of {} calls", plan.calls.len());
+        return Err(PlanError::malformed(place(), expected, product.call));
+    };
+    let least = [
+        ("activation bytes", call.activations, 2 * ARRAY_ROWS as u64 * columns),
+        ("result bytes", call.results, 4 * ARRAY_ROWS as u64 * rows * groups),
+        ("weight bytes", product.bytes, rows * columns),
+    ];
+    for (what, found, least) in least {
+        if found < least {
+            let place = format!("{what} of {}", place());
+            return Err(PlanError::malformed(place, format!("at least {least}"), found));
         }
     }
-    Ok(())
+    equal(&format!("weight bytes of {}", place()), call.weights, product.bytes)
 }
 
 /// Whether a range lies in a segment of `length` bytes, from a multiple of `align` on.

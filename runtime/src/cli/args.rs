@@ -37,7 +37,8 @@ pub enum Device {
     Cpu,
     /// The processor, and AMD's neural processor for the products of a plan made for it
     Npu,
-    /// As npu, on an emulated array: minutes a step
+    /// As npu, on an emulated array, in programs built with the feature npu-emu: seconds a step
+    /// for a model of 100 million weights
     NpuEmu,
 }
 

@@ -95,7 +95,7 @@ fn accesses(schedule: &Schedule, step: &Step) -> Vec<Access> {
             let split = columns(schedule, product, PRODUCT_UNIT);
             vec![activation(product.activation), of(&product.out, true, split)]
         }
-        // One thread hands the product to the array, and any other may read the result.
+        // The CPU splits such a product by units, the array leaves all of it to one thread.
         Step::Array { activation: x, out, .. } => {
             vec![activation(*x), of(out, true, Split::None)]
         }

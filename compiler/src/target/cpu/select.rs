@@ -137,11 +137,11 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
 
     /// What the product `value` reads.
     pub(super) fn activation_of(&self, value: ValueId) -> Activation {
-        let weight = self.graph.inputs(value)[1];
-        if self.store.goes_to_array(self.graph, weight) {
+        let inputs = self.graph.inputs(value);
+        if self.store.goes_to_array(self.graph, &inputs[1..]) {
             return Activation::F32;
         }
-        self.store.class_of(self.graph, weight).activation()
+        self.store.class_of(self.graph, inputs[1]).activation()
     }
 
     fn select(&mut self, value: ValueId) -> Result<(), CompileError> {
@@ -178,7 +178,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         };
         let rows = self.rows(value);
         let inputs = self.graph.inputs(value);
-        let step = if self.store.goes_to_array(self.graph, inputs[1]) {
+        let step = if self.store.goes_to_array(self.graph, &inputs[1..]) {
             let weight = self.store.array(self.graph, &inputs[1..])?;
             let activation = self.contiguous(inputs[0])?;
             Step::Array { weight, activation, out, rows }

@@ -90,12 +90,18 @@ impl State {
         out: &mut [f32],
     ) -> Result<(), Error> {
         let m = x.len() / product.k as usize;
-        let d = &mut self.scales[..m * product.groups()];
+        // The code's constants and the manifest come from one compile; if they do not agree, that
+        // is said instead of a panic, which could not leave a function that compiled code called.
+        let disagree = || Error::ArrayProduct { index: product.index };
+        let d = self.scales.get_mut(..m * product.groups()).ok_or_else(disagree)?;
+        let call = self.calls.get(product.index as usize).ok_or_else(disagree)?;
         let packed = self.context.bytes_mut(self.activations)?;
-        pack_activations(product, x, &mut packed[..product.activation_bytes()], d);
-        self.context.run(&self.calls[product.index as usize])?;
+        let packed = packed.get_mut(..product.activation_bytes()).ok_or_else(disagree)?;
+        pack_activations(product, x, packed, d);
+        self.context.run(call)?;
         let results = self.context.bytes(self.results)?;
-        unpack_results(product, &results[..product.result_bytes()], d, scales, out);
+        let results = results.get(..product.result_bytes()).ok_or_else(disagree)?;
+        unpack_results(product, results, d, scales, out);
         Ok(())
     }
 }
@@ -125,7 +131,7 @@ pub unsafe extern "C" fn offload(
     let x = unsafe { slice::from_raw_parts(x, m * k) };
     // SAFETY: inside the weight segment.
     let scales = unsafe { context.weights.add(product.scales as usize) }.cast();
-    // SAFETY: one for each group and output, aligned as every part of the weight segment.
+    // SAFETY: one for each group and output; they follow weights of whole granules.
     let scales = unsafe { slice::from_raw_parts(scales, product.groups() * n) };
     let length = (m - 1) * product.out_stride as usize + n;
     // SAFETY: m rows, the last of n; no other thread touches them before the next barrier.

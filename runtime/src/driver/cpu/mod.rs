@@ -114,7 +114,7 @@ impl CpuDriver {
     }
 
     /// Loads a plan whose array products `context` does; it was opened with the plan's
-    /// configuration.
+    /// configuration. Their weights are copied to the device.
     ///
     /// # Errors
     /// As [`CpuDriver::load`]; a plan without array products; what the device refuses.
@@ -123,9 +123,9 @@ impl CpuDriver {
         options: CpuOptions,
         context: Box<dyn Context>,
     ) -> Result<Self, Error> {
+        let mut driver = Self::load(Arc::clone(&plan), options)?;
         let Some(part) = &plan.manifest().array else { return Err(Error::NoArrayProducts) };
         let array = Array::load(&plan, part, context)?;
-        let mut driver = Self::load(plan, options)?;
         driver.kernels[KernelId::Array.slot()] = array::offload as *const u8;
         driver.array = Some(Box::new(array));
         Ok(driver)

@@ -11,7 +11,7 @@ const HEADER: usize = size_of::<Header>();
 
 /// Calls of a chain: as many as have room in the 4096 bytes in which the driver passes a chain to
 /// the firmware, with the longer of its two forms of a slot (52 bytes and the 15 words of our
-/// payload). That 36 calls pass and 42 do not is what people report of the real device, too.
+/// payload; amd/xdna-driver `aie2_message.c`, `aie2_cmdlist_fill_npu_cf`).
 pub(super) const CALLS_PER_CHAIN: usize =
     CHAIN_BUFFER_BYTES / (CHAIN_SLOT_BYTES + size_of::<StartUnit>() - size_of::<u32>());
 

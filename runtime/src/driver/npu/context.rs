@@ -30,6 +30,9 @@ const PAGE: u64 = 4096;
 const ROWS: u16 = 6;
 const COMPUTE_ROWS: u16 = 4;
 
+/// Operations in a cycle, as every NPU's xclbin says and XRT passes on. Only a hint.
+const OPERATIONS_PER_CYCLE: u32 = 2048;
+
 /// A context over an open device.
 pub struct IoctlContext<D: Ioctl> {
     driver: D,
@@ -439,7 +442,8 @@ fn create_heap<D: Ioctl>(driver: &mut D) -> Result<Heap, NpuError> {
 fn create_context<D: Ioctl>(driver: &mut D, tiles: u32) -> Result<CreateContext, NpuError> {
     let priority = accel::NORMAL_PRIORITY;
     let mut quality = QualityOfService { priority, ..QualityOfService::default() };
-    let mut create = CreateContext { tiles, ..CreateContext::default() };
+    let most_operations = OPERATIONS_PER_CYCLE;
+    let mut create = CreateContext { tiles, most_operations, ..CreateContext::default() };
     let memory: &mut [&mut [u8]] = &mut [bytes_of_mut(&mut quality)];
     call(driver, "create a context", accel::CREATE_CONTEXT, &mut create, memory)?;
     Ok(create)
@@ -458,15 +462,16 @@ fn buffer_info<D: Ioctl>(driver: &mut D, handle: u32) -> Result<GetBufferInfo, N
     Ok(info)
 }
 
-/// A new buffer's handle, its mapping, and where the array sees it.
+/// Handle and mapping of a new buffer of whole pages, and where the array sees it.
 fn create_mapped<D: Ioctl>(
     driver: &mut D,
     kind: u32,
     bytes: u64,
 ) -> Result<(u32, MappingId, u64), NpuError> {
+    let bytes = bytes.next_multiple_of(PAGE);
     let handle = create(driver, kind, bytes)?;
     let mapped = buffer_info(driver, handle).and_then(|info| {
-        let mapping = map(driver, info.map_offset, bytes.next_multiple_of(PAGE), PAGE)?;
+        let mapping = map(driver, info.map_offset, bytes, PAGE)?;
         // An array that shares the process's page tables sees a buffer where the process does,
         // which the driver cannot know before the mapping.
         let address = match info.device_address {

@@ -1,0 +1,122 @@
+//! A plan's part for a neural processor: written, read, and refused where it does not fit itself.
+
+use onebit_plan::manifest::{
+    ArrayCall, ArrayPlan, ArrayWeights, Entry, Manifest, Memory, ModelInfo, Provenance, SegmentKind,
+};
+use onebit_plan::{PlanError, PlanFile, PlanWriter};
+
+const SEGMENTS: [(SegmentKind, usize); 5] = [
+    (SegmentKind::CpuCode, 100),
+    (SegmentKind::Tokenizer, 10),
+    (SegmentKind::ArrayConfiguration, 50),
+    (SegmentKind::ArrayCalls, 80),
+    (SegmentKind::Weights, 64 * 64 + 4 * 64),
+];
+
+fn manifest() -> Manifest {
+    Manifest {
+        provenance: Provenance {
+            tool: "0.1.0".into(),
+            source: "tiny.gguf".into(),
+            source_hash: [7; 32],
+            options: Vec::new(),
+        },
+        model: ModelInfo {
+            name: "tiny".into(),
+            architecture: "llama".into(),
+            parameters: 4096,
+            vocabulary: 64,
+            context: 64,
+            trained_context: 64,
+            layers: 1,
+        },
+        requirements: Vec::new(),
+        segments: Vec::new(),
+        memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
+        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32 }],
+        kernels: Vec::new(),
+        regions: Vec::new(),
+        weights: Vec::new(),
+        array: Some(ArrayPlan {
+            calls: vec![ArrayCall {
+                offset: 16,
+                length: 64,
+                activations: 2 * 32 * 64,
+                weights: 64 * 64,
+                results: 4 * 32 * 64,
+                modelled_seconds: 1e-4,
+                modelled_bound: 1e-5,
+            }],
+            products: vec![ArrayWeights {
+                tensors: vec!["output.weight".into()],
+                format: "q4_0".into(),
+                rows: 64,
+                columns: 64,
+                group: 64,
+                call: 0,
+                offset: 0,
+                bytes: 64 * 64,
+                rounding: 0.01,
+            }],
+        }),
+    }
+}
+
+/// Writes a plan with these segments. Writer and reader run the same checks.
+fn write(segments: &[(SegmentKind, usize)], manifest: Manifest) -> Result<(), PlanError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("array.plan");
+    let mut writer = PlanWriter::create(&path)?;
+    for &(kind, bytes) in segments {
+        writer.begin_segment(kind)?;
+        writer.write(&vec![1; bytes])?;
+        writer.end_segment()?;
+    }
+    let written = writer.finish(manifest)?;
+    let plan = PlanFile::open(&path)?;
+    assert_eq!(plan.manifest(), &written);
+    assert!(plan.dump().contains("modelled 100.0 us"), "{}", plan.dump());
+    Ok(())
+}
+
+#[test]
+fn a_part_that_fits_is_read() {
+    write(&SEGMENTS, manifest()).unwrap();
+}
+
+#[test]
+fn a_part_that_does_not_fit_is_refused() {
+    type Change = fn(&mut ArrayCall, &mut ArrayWeights);
+    let changes: [(&str, Change); 14] = [
+        ("no group", |_, product| product.group = 0),
+        ("a group whose sums overflow", |_, product| product.group = 2048),
+        ("a group that does not divide", |_, product| product.group = 48),
+        ("groups without end", |_, product| (product.columns, product.group) = (u32::MAX, 1)),
+        ("no rows", |_, product| product.rows = 0),
+        ("more rows than bytes", |_, product| product.rows = 65),
+        ("no such call", |_, product| product.call = 1),
+        ("an odd offset", |_, product| product.offset = 4),
+        ("scales behind the segment", |_, product| product.offset = 64),
+        ("bytes beyond counting", |_, product| product.bytes = u64::MAX),
+        ("few activations", |call, _| call.activations -= 1),
+        ("few results", |call, _| call.results -= 1),
+        ("other weights", |call, _| call.weights += 1),
+        ("a stream behind its segment", |call, _| call.length = 68),
+    ];
+    for (what, change) in changes {
+        let mut manifest = manifest();
+        let part = manifest.array.as_mut().unwrap();
+        change(&mut part.calls[0], &mut part.products[0]);
+        let error = write(&SEGMENTS, manifest).expect_err(what);
+        assert!(matches!(error, PlanError::Malformed { .. }), "{what}: {error}");
+    }
+}
+
+#[test]
+fn a_plan_has_the_whole_part_or_none() {
+    for kind in [SegmentKind::ArrayConfiguration, SegmentKind::ArrayCalls] {
+        let rest: Vec<_> = SEGMENTS.into_iter().filter(|segment| segment.0 != kind).collect();
+        assert!(write(&rest, manifest()).is_err(), "without {kind:?}");
+    }
+    assert!(write(&SEGMENTS, Manifest { array: None, ..manifest() }).is_err());
+}

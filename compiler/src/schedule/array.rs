@@ -148,11 +148,15 @@ impl ArrayMatrix {
     ) -> Result<f32, CompileError> {
         let tiling = self.tiling()?;
         let Rounded { codes, scales, rounding } = self.round(rows)?;
-        let columns: Vec<Vec<u8>> = (0..onebit_aie::array::COLUMNS)
-            .into_par_iter()
-            .map(|column| pack::column_weights(&tiling, &codes, column))
-            .collect();
-        columns.iter().try_for_each(|column| sink(column))?;
+        // As many at a time as there are threads: all of a large head would be twice its size.
+        let columns: Vec<u8> = (0..onebit_aie::array::COLUMNS).collect();
+        for columns in columns.chunks(rayon::current_num_threads()) {
+            let packed: Vec<Vec<u8>> = columns
+                .par_iter()
+                .map(|&column| pack::column_weights(&tiling, &codes, column))
+                .collect();
+            packed.iter().try_for_each(|column| sink(column))?;
+        }
         sink(bytemuck::cast_slice(&scales))?;
         Ok(rounding)
     }

@@ -45,7 +45,7 @@ impl Tile {
                     None => format!("lock {lock}"),
                 };
                 let what = if value < 0 { "at least " } else { "" };
-                let value = value.abs();
+                let value = value.unsigned_abs();
                 Some(format!("{} core waits for {name} to be {what}{value}", self.id))
             }
             _ => None,

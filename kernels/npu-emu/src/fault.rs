@@ -300,6 +300,14 @@ pub enum Fault {
         /// The number, as the channel counts.
         number: u8,
     },
+    /// A lock operation with a value that no lock takes.
+    #[error("{lock}: an operation with {value}, which is outside -64 to 63")]
+    LockValue {
+        /// The lock.
+        lock: LockId,
+        /// What was to be taken or given.
+        value: i32,
+    },
     /// A lock's value would leave its range.
     #[error("{lock}: {value} is outside -64 to 63")]
     LockRange {

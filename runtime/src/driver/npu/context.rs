@@ -107,7 +107,7 @@ impl<D: Ioctl> IoctlContext<D> {
     pub fn new(mut driver: D, xclbin: &[u8]) -> Result<Self, NpuError> {
         let partition = Xclbin::parse(xclbin)?.partition;
         // The parser accounts for every byte, so that writing gives the image that was read.
-        let pdi = partition.pdi.to_bytes().map_err(|_| NpuError::Size { bytes: u64::MAX })?;
+        let pdi = partition.pdi.to_bytes()?;
         let tiles = check_array(&mut driver, partition.column_width)?;
         let heap = create_heap(&mut driver)?;
         let created = create_context(&mut driver, tiles)?;

@@ -188,7 +188,16 @@ fn a_core_that_never_waits() {
     let program = format!("top:\nj #@top\n{}", "nop\n".repeat(5));
     let options = Options { longest_turn: 10_000, ..Options::default() };
     let fault = core_fault(&program, options);
-    assert!(matches!(fault, Fault::Runaway { cycles: 10_001, .. }), "{fault:?}");
+    assert!(matches!(fault, Fault::Runaway { steps: 10_001, .. }), "{fault:?}");
+}
+
+/// Its locks are always free: it takes 0 from a lock of exactly 0, and it never comes to rest.
+#[test]
+fn a_core_that_goes_round_on_free_locks() {
+    let program = format!("movx r0, #0\nnop\ntop:\nacq #53, r0\nj #@top\n{}", "nop\n".repeat(5));
+    let options = Options { longest_settle: 100_000, ..Options::default() };
+    let fault = core_fault(&program, options);
+    assert!(fault.to_string().contains("without coming to rest"), "{fault}");
 }
 
 #[test]

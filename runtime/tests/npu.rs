@@ -160,6 +160,14 @@ fn a_call_that_never_ends_is_a_timeout_that_says_where_and_the_context_is_lost()
     assert!(detail.as_ref().is_some_and(|detail| detail.contains("deadlock")), "{error}");
     assert!(matches!(context.run(&[good.call()]), Err(NpuError::Lost)));
     assert!(matches!(context.bytes(good.buffers[2]), Err(NpuError::Lost)));
+    assert!(matches!(context.bytes_mut(good.buffers[2]), Err(NpuError::Lost)));
+    // Nothing of a lost context is looked at, not even what is wrong of itself.
+    for bytes in [0, 64] {
+        assert!(matches!(context.allocate(bytes), Err(NpuError::Lost)));
+    }
+    for txn in [&good.call.txn[..], &[]] {
+        assert!(matches!(context.program(txn), Err(NpuError::Lost)));
+    }
 }
 
 #[test]

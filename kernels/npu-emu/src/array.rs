@@ -83,6 +83,11 @@ pub struct Options {
     /// Words that a core may execute without waiting for a lock; more are a fault. The slowest
     /// compiled kernels need a few million.
     pub longest_turn: u64,
+    /// Work that a group of tiles may do until it waits for the controller; more is a fault. It
+    /// is counted in words, executed and sent, and an event counts as 16 more. A product of
+    /// 134 million weights comes to 2 * 10^8, so that one of 151936 by 4096 would to 10^9; the
+    /// default of 2 * 10^10 leaves room for kernels that take longer.
+    pub longest_settle: u64,
 }
 
 impl Default for Options {
@@ -95,6 +100,7 @@ impl Default for Options {
             latency: Latency::default(),
             spans: Spans::default(),
             longest_turn: 100_000_000,
+            longest_settle: 20_000_000_000,
         }
     }
 }
@@ -401,6 +407,7 @@ impl<'a> Run<'a> {
             unwritten: options.unwritten,
             latency: options.latency,
             longest_turn: options.longest_turn,
+            longest_settle: options.longest_settle,
         };
         let engines: Vec<Engine<'_>> = groups
             .iter()

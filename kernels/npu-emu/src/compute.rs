@@ -45,7 +45,7 @@ impl Tile {
                     None => format!("lock {lock}"),
                 };
                 let what = if value < 0 { "at least " } else { "" };
-                let value = value.abs();
+                let value = value.unsigned_abs();
                 Some(format!("{} core waits for {name} to be {what}{value}", self.id))
             }
             _ => None,
@@ -176,11 +176,14 @@ impl Engine<'_> {
             }
             let cycles = view.time - start;
             if cycles > view.engine.pace.longest_turn {
-                return Err(Fault::Runaway { tile, cycles });
+                let who = format!("core of {tile}");
+                let what = "words without waiting for a lock";
+                return Err(Fault::Runaway { who, steps: cycles, what });
             }
         };
         let (end, is_early) = (view.time, view.is_early);
         self.core_words += end - start;
+        self.work += end - start;
         if self.pace.traces && end > start {
             let (who, what) = (String::from("core"), format!("{} words", end - start));
             self.spans.push(Span { tile, who, what, start, end });

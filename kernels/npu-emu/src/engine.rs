@@ -53,7 +53,13 @@ pub(crate) struct Pace {
     pub latency: crate::array::Latency,
     /// Words that a core may execute in one turn.
     pub longest_turn: u64,
+    /// Work of the group until it comes to rest.
+    pub longest_settle: u64,
 }
+
+/// What an event counts as beside the words that it moves or executes, in words: it takes about
+/// as long, and one that does nothing must not be free.
+const EVENT_WORK: u64 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -74,6 +80,8 @@ pub(crate) struct Engine<'a> {
     pub spans: Vec<Span>,
     /// Instruction words that cores executed.
     pub core_words: u64,
+    /// Words executed and words sent so far, and [`EVENT_WORK`] for each event.
+    pub(crate) work: u64,
     pub(crate) now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     scheduled: Vec<Option<u64>>,
@@ -103,6 +111,7 @@ impl<'a> Engine<'a> {
             tokens: Vec::new(),
             spans: Vec::new(),
             core_words: 0,
+            work: 0,
             now: 0,
             events: BinaryHeap::new(),
             lock_waiters: BTreeMap::new(),
@@ -119,7 +128,7 @@ impl<'a> Engine<'a> {
     /// Runs until nobody can move.
     ///
     /// # Errors
-    /// The first fault in modelled time.
+    /// The first fault in modelled time; [`Fault::Runaway`] when there is no end.
     pub fn run(&mut self) -> Result<(), Fault> {
         while let Some(Reverse((time, _, event))) = self.events.pop() {
             self.now = time;
@@ -135,10 +144,27 @@ impl<'a> Engine<'a> {
                     } else {
                         self.step_channel(actor)?;
                     }
+                    self.count_event(actor)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Descriptors may follow themselves without a lock, and cores may go round on locks that are
+    /// always free: such a group moves for ever.
+    fn count_event(&mut self, actor: Actor) -> Result<(), Fault> {
+        self.work += EVENT_WORK;
+        if self.work <= self.pace.longest_settle {
+            return Ok(());
+        }
+        let tile = &self.tiles[actor.tile];
+        let who = match tile.channels.get(actor.part) {
+            Some(channel) => channel.id.to_string(),
+            None => format!("core of {}", tile.id),
+        };
+        let what = "words and events without coming to rest";
+        Err(Fault::Runaway { who, steps: self.work, what })
     }
 
     /// Plans a move of `actor` at cycle `time`, or now if that is over.

@@ -46,13 +46,15 @@ pub enum Fault {
         /// What it did.
         fault: Box<Fault>,
     },
-    /// A core that neither waits nor ends.
-    #[error("core of {tile}: ran {cycles} cycles without waiting for a lock")]
+    /// A core that neither waits nor ends, or a group of tiles that never comes to rest.
+    #[error("{who}: {steps} {what}")]
     Runaway {
-        /// The core's tile.
-        tile: TileId,
-        /// How long it ran.
-        cycles: u64,
+        /// Who was at work when it was enough, a core or a channel.
+        who: String,
+        /// How much was done.
+        steps: u64,
+        /// Of what, and how it should have ended.
+        what: &'static str,
     },
 
     // --- input ---
@@ -299,6 +301,14 @@ pub enum Fault {
         channel: ChannelId,
         /// The number, as the channel counts.
         number: u8,
+    },
+    /// A lock operation with a value that no lock takes.
+    #[error("{lock}: an operation with {value}, which is outside -64 to 63")]
+    LockValue {
+        /// The lock.
+        lock: LockId,
+        /// What was to be taken or given.
+        value: i32,
     },
     /// A lock's value would leave its range.
     #[error("{lock}: {value} is outside -64 to 63")]

@@ -52,10 +52,11 @@ impl Locks {
     /// needs exactly `value` and takes that. False when it has to be waited for.
     ///
     /// # Errors
-    /// A lock that does not exist.
+    /// A lock that does not exist, or a `value` outside [`LEAST`] to [`MOST`].
     pub fn acquire(&mut self, index: u8, value: i32) -> Result<bool, Fault> {
         let lock = LockId { tile: self.tile, index };
         let held = self.values.get_mut(usize::from(index)).ok_or(Fault::NoSuchLock { lock })?;
+        check_value(lock, value)?;
         let now = i32::from(*held);
         let (allowed, taken) =
             if value < 0 { (now >= -value, -value) } else { (now == value, value) };
@@ -69,10 +70,11 @@ impl Locks {
     /// Adds `value` to the lock.
     ///
     /// # Errors
-    /// A lock that does not exist, or a sum outside [`LEAST`] to [`MOST`].
+    /// A lock that does not exist, or a `value` or a sum outside [`LEAST`] to [`MOST`].
     pub fn release(&mut self, index: u8, value: i32) -> Result<(), Fault> {
         let lock = LockId { tile: self.tile, index };
         let held = self.values.get_mut(usize::from(index)).ok_or(Fault::NoSuchLock { lock })?;
+        check_value(lock, value)?;
         let sum = i32::from(*held) + value;
         if !(LEAST..=MOST).contains(&sum) {
             return Err(Fault::LockRange { lock, value: sum });
@@ -80,4 +82,9 @@ impl Locks {
         *held = i8::try_from(sum).map_err(|_| Fault::LockRange { lock, value: sum })?;
         Ok(())
     }
+}
+
+/// A core's operation takes its value from a register, which holds more than a lock does.
+fn check_value(lock: LockId, value: i32) -> Result<(), Fault> {
+    if (LEAST..=MOST).contains(&value) { Ok(()) } else { Err(Fault::LockValue { lock, value }) }
 }

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -83,9 +83,18 @@ enum LatencyName {
     Checked,
 }
 
+/// Bytes of the largest argument. The array's own addresses go further, machines do not.
+const LARGEST_OUTPUT: u64 = 1 << 40;
+
 fn output(text: &str) -> Result<(PathBuf, usize), String> {
     let (file, bytes) = text.rsplit_once(':').ok_or("expected FILE:BYTES")?;
-    let bytes = bytes.parse().map_err(|error| format!("bytes: {error}"))?;
+    if PathBuf::from(file).file_name().is_none() {
+        return Err(format!("`{file}` has no file name: expected FILE:BYTES"));
+    }
+    let bytes: u64 = bytes.parse().map_err(|error| format!("bytes: {error}"))?;
+    let most = format!("at most {LARGEST_OUTPUT} bytes");
+    let bytes = Some(bytes).filter(|&bytes| bytes <= LARGEST_OUTPUT).ok_or_else(|| most.clone())?;
+    let bytes = usize::try_from(bytes).map_err(|_| most)?;
     Ok((PathBuf::from(file), bytes))
 }
 
@@ -108,8 +117,32 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), String> {
-    std::fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))
+/// Writes a file whole: under another name first, so that what was there stays until then.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
+    written.map_err(|error| {
+        // The first failure is the one to tell.
+        let _ = std::fs::remove_file(&part);
+        format!("{}: {error}", path.display())
+    })
+}
+
+/// An argument of zeros for the file at `path`.
+fn zeros(path: &Path, bytes: usize) -> Result<Vec<u8>, String> {
+    let mut buffer = Vec::new();
+    buffer
+        .try_reserve_exact(bytes)
+        .map_err(|error| format!("{}: {bytes} bytes: {error}", path.display()))?;
+    buffer.resize(bytes, 0);
+    Ok(buffer)
+}
+
+fn configure(path: &PathBuf, options: Options) -> Result<Array, String> {
+    let named = |fault| format!("{}: {fault}", path.display());
+    Array::configure(&read(path)?, options).map_err(named)
 }
 
 fn options(arguments: &RunArguments) -> Options {
@@ -136,11 +169,11 @@ fn options(arguments: &RunArguments) -> Options {
 }
 
 fn run(arguments: &RunArguments) -> Result<(), String> {
-    let xclbin = read(&arguments.xclbin)?;
-    let mut array =
-        Array::configure(&xclbin, options(arguments)).map_err(|fault| fault.to_string())?;
+    let mut array = configure(&arguments.xclbin, options(arguments))?;
     let mut buffers: Vec<Vec<u8>> = arguments.inputs.iter().map(read).collect::<Result<_, _>>()?;
-    buffers.extend(arguments.outputs.iter().map(|&(_, bytes)| vec![0; bytes]));
+    for (path, bytes) in &arguments.outputs {
+        buffers.push(zeros(path, *bytes)?);
+    }
     let mut spans = Vec::new();
     for txn in &arguments.txn {
         let report = array
@@ -212,9 +245,7 @@ fn trace(spans: &[Span]) -> serde_json::Value {
 }
 
 fn dump_design(path: &PathBuf) -> Result<(), String> {
-    let array =
-        Array::configure(&read(path)?, Options::default()).map_err(|fault| fault.to_string())?;
-    print(&dump::array(&array))
+    print(&dump::array(&configure(path, Options::default())?))
 }
 
 fn disassemble(path: &PathBuf, core: bool) -> Result<(), String> {
@@ -222,7 +253,7 @@ fn disassemble(path: &PathBuf, core: bool) -> Result<(), String> {
     if core {
         return print(&dump::program(&bytes));
     }
-    let txn = Txn::parse(&bytes).map_err(|error| error.to_string())?;
+    let txn = Txn::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut text = format!("{:?}\n", txn.header);
     for (index, op) in txn.ops.iter().enumerate() {
         text.push_str(&format!("{index:6}  {op:x?}\n"));

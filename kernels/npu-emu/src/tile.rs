@@ -134,6 +134,7 @@ impl Tile {
                 self.core_control = word;
                 if word & CORE_RESET != 0 {
                     self.core = None;
+                    self.core_status = Status::Disabled;
                 }
             }
             Register::CascadeControl => {

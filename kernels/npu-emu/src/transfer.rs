@@ -244,6 +244,7 @@ impl Engine<'_> {
         channel.packet_begins = false;
         channel.words += moved;
         channel.time += moved;
+        self.work += moved;
         self.after_move(actor)
     }
 

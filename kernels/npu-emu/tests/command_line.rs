@@ -78,7 +78,10 @@ fn a_fault_is_an_error_that_names_the_place() {
     assert!(message.contains("deadlock") && message.contains("tile (0,1) S2MM 0"), "{message}");
     assert!(!folder.path().join("out.bin").exists());
     let output = program(folder.path(), &["dump", "in.bin"]);
-    assert!(!output.status.success() && text(&output.stderr).starts_with("error: xclbin"));
+    assert!(!output.status.success() && text(&output.stderr).starts_with("error: in.bin: xclbin"));
+    let bad = ["run", "--xclbin", "in.bin", "--txn", "stream.bin"];
+    let output = program(folder.path(), &bad);
+    assert!(!output.status.success() && text(&output.stderr).starts_with("error: in.bin: xclbin"));
 }
 
 #[test]
@@ -96,4 +99,40 @@ fn a_design_and_a_stream_are_shown() {
     }
     let output = text(&program(folder.path(), &["disasm", "stream.bin"]).stdout);
     assert!(output.contains("AddressPatch") && output.lines().count() == 10, "{output}");
+}
+
+#[test]
+fn outputs_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path(), 1);
+    for (output, message) in [
+        (":256", "no file name"),
+        ("out.bin:1099511627777", "at most 1099511627776 bytes"),
+        ("out.bin:18446744073709551615", "at most 1099511627776 bytes"),
+        ("out.bin:many", "bytes"),
+        ("out.bin", "FILE:BYTES"),
+    ] {
+        let found = program(folder.path(), &[&RUN[..8], &[output]].concat());
+        let text = text(&found.stderr);
+        assert_eq!(found.status.code(), Some(2), "{output}: {text}");
+        assert!(text.contains(message), "{output}: {text}");
+    }
+}
+
+/// A file is whole or as it was, and nothing else is left beside it.
+#[test]
+fn outputs_are_written_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path(), 1);
+    std::fs::write(folder.path().join("old.bin"), b"old").unwrap();
+    std::fs::hard_link(folder.path().join("old.bin"), folder.path().join("out.bin")).unwrap();
+    assert!(program(folder.path(), &RUN).status.success());
+    assert_eq!(std::fs::read(folder.path().join("out.bin")).unwrap().len(), 256);
+    // Written in place, the other name of the old file would show it.
+    assert_eq!(std::fs::read(folder.path().join("old.bin")).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5);
+    std::fs::create_dir(folder.path().join("taken")).unwrap();
+    let found = program(folder.path(), &[&RUN[..8], &["taken:256"]].concat());
+    assert!(!found.status.success() && text(&found.stderr).starts_with("error: taken: "));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 6);
 }

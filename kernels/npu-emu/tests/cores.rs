@@ -6,6 +6,9 @@ use common::*;
 use onebit_aie::isa::assemble;
 use onebit_aie_emu::Fault;
 use onebit_aie_emu::array::{Array, Latency, Options, Spans, Unwritten};
+use onebit_aie_emu::core::Status;
+use onebit_aie_emu::geometry::TileId;
+use onebit_aie_emu::tile::Tile;
 
 const COMPUTE: u32 = 2;
 const WORDS: u32 = 32;
@@ -185,7 +188,16 @@ fn a_core_that_never_waits() {
     let program = format!("top:\nj #@top\n{}", "nop\n".repeat(5));
     let options = Options { longest_turn: 10_000, ..Options::default() };
     let fault = core_fault(&program, options);
-    assert!(matches!(fault, Fault::Runaway { cycles: 10_001, .. }), "{fault:?}");
+    assert!(matches!(fault, Fault::Runaway { steps: 10_001, .. }), "{fault:?}");
+}
+
+/// Its locks are always free: it takes 0 from a lock of exactly 0, and it never comes to rest.
+#[test]
+fn a_core_that_goes_round_on_free_locks() {
+    let program = format!("movx r0, #0\nnop\ntop:\nacq #53, r0\nj #@top\n{}", "nop\n".repeat(5));
+    let options = Options { longest_settle: 100_000, ..Options::default() };
+    let fault = core_fault(&program, options);
+    assert!(fault.to_string().contains("without coming to rest"), "{fault}");
 }
 
 #[test]
@@ -222,4 +234,34 @@ fn a_program_that_forgets_a_lock_or_a_wait_is_found() {
     assert_ne!(broken, good);
     let options = Options { latency: Latency::Checked, ..Options::default() };
     core_fault(&broken, options);
+}
+
+/// A lock's operations have values of seven bits; a register may hold anything.
+#[test]
+fn a_value_that_no_lock_takes() {
+    let nops = "nop\n".repeat(8);
+    for value in [i32::MIN, i32::MAX, -65, 64] {
+        for operation in ["acq", "rel"] {
+            let program = format!("movxm r1, #{value}\n{nops}{operation} #53, r1\n{nops}done\n");
+            let found = fault(&one_core(&program), &stream(0, 0, WORDS), &counting(WORDS), 32);
+            let text = found.to_string();
+            let expected = format!("tile (0,2) lock 5: an operation with {value},");
+            assert!(text.contains(&expected), "{operation} {value}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_reset_core_is_not_done_any_more() {
+    const CONTROL: u32 = 0x32000;
+    const STATUS: u32 = 0x32004;
+    const DONE: u32 = 1 << 20;
+    let mut tile = Tile::new(TileId { column: 0, row: 2 });
+    tile.write(CONTROL, u32::MAX, 1, 0).unwrap();
+    tile.core_status = Status::Done;
+    assert_eq!(tile.read(STATUS), DONE | 1);
+    tile.write(CONTROL, u32::MAX, 2, 0).unwrap();
+    assert_eq!(tile.read(STATUS), 2);
+    tile.write(CONTROL, u32::MAX, 1, 0).unwrap();
+    assert_eq!(tile.read(STATUS), 1);
 }

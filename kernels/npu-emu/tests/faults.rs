@@ -91,6 +91,40 @@ fn a_poll_sees_locks_and_channels_and_memory() {
     both(&design, &stream, &counting(WORDS), 64).unwrap();
 }
 
+/// A sender and a taker that follow themselves for ever, with words and without; and enough for
+/// a design that does end.
+#[test]
+fn descriptors_that_follow_themselves_without_a_lock() {
+    let options = Options { longest_settle: 1_000_000, ..Options::default() };
+    let endless = |design: &Design, options| {
+        let mut stream = Stream::default();
+        stream.send(0, WORDS).take(0, WORDS);
+        let mut array = Array::configure(&design.xclbin(), options).unwrap();
+        run(&mut array, &stream, &counting(WORDS), WORDS as usize)
+    };
+    let (good, _) = good();
+    endless(&good, options).unwrap();
+    assert_fault!(
+        endless(&good, Options { longest_settle: 128, ..options }).unwrap_err(),
+        Fault::Runaway { .. }
+    );
+    for length in [0, WORDS] {
+        for seed in [None, Some(1)] {
+            let mut design = good.clone();
+            // Between two channels of the memory tile: DMA 1 to DMA 1, of pieces that are apart.
+            design.connect(0, MEMORY, 1, 1);
+            let from = Bd { base: OWN + 1024, length, next: Some(24), ..Bd::default() };
+            let into = Bd { base: OWN + 2048, next: Some(25), ..from };
+            design.memory_bd(0, 24, from);
+            design.memory_bd(0, 25, into);
+            design.block(0, MEMORY, 4096, counting(WORDS));
+            design.start_in(0, 1, 25, 1).start_out(0, 1, 24, 1);
+            let fault = endless(&design, Options { seed, ..options }).unwrap_err();
+            assert_fault!(&fault, Fault::Runaway { who, .. } if who.contains("(0,1)"));
+        }
+    }
+}
+
 // --- streams ---
 
 #[test]

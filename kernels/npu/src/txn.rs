@@ -126,7 +126,8 @@ pub enum TxnOp {
         /// The DMA channel.
         channel: u8,
     },
-    /// Adds the address of a kernel argument to the address in a buffer descriptor of a shim DMA.
+    /// Puts the address of a kernel argument, plus `addend`, into a buffer descriptor of a shim
+    /// DMA, in the place of whatever address is there.
     AddressPatch {
         /// The descriptor's address word (its second).
         register: RegisterAddress,

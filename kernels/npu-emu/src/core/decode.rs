@@ -46,6 +46,10 @@ impl Program {
     /// The word at byte `pc`.
     #[inline]
     pub fn word(&mut self, pc: u32) -> Result<Word, CoreFault> {
+        // Before the look-up, which does not tell an odd address from the even one below it.
+        if !pc.is_multiple_of(2) {
+            return Err(CoreFault::OddAddress);
+        }
         match self.decoded.get(pc as usize / 2) {
             None => Err(CoreFault::OutsideProgram),
             Some(0) => self.decode(pc),
@@ -66,9 +70,6 @@ impl Program {
     }
 
     fn decode(&mut self, pc: u32) -> Result<Word, CoreFault> {
-        if !pc.is_multiple_of(2) {
-            return Err(CoreFault::OutsideProgram);
-        }
         let bundle = Bundle::decode(&self.bytes, pc as usize).map_err(CoreFault::NotAWord)?;
         let first = self.operations.len();
         self.operations.extend(bundle.ops().iter().filter_map(operation));

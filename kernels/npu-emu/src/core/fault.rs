@@ -12,6 +12,9 @@ pub enum CoreFault {
     /// The program counter left the program memory.
     #[error("outside the 16 KiB of program memory")]
     OutsideProgram,
+    /// A jump into the middle of a unit of two bytes.
+    #[error("an odd address: words begin at even ones")]
+    OddAddress,
     /// The bytes are no instruction word.
     #[error("no instruction word: {0}")]
     NotAWord(IsaError),

@@ -69,6 +69,8 @@ pub struct Core {
     state: State,
     /// Words issued; the pipeline's time.
     now: u64,
+    /// The last value of `now` whose results have landed.
+    begun: Option<u64>,
     /// Steps while enabled, waiting included.
     cycle: u64,
 }
@@ -111,6 +113,7 @@ impl Core {
             reads,
             state: State::Disabled,
             now: 0,
+            begun: None,
             cycle: 0,
         }
     }
@@ -146,6 +149,7 @@ impl Core {
         self.sum = None;
         self.state = State::Disabled;
         self.now = 0;
+        self.begun = None;
         self.cycle = 0;
     }
 
@@ -193,10 +197,14 @@ impl Core {
     #[inline]
     fn issue(&mut self, bus: &mut dyn Bus) -> Result<Status, CoreFault> {
         let word = self.program.word(self.sequencer.pc)?;
-        self.registers.begin(self.now);
-        self.matrix.begin(self.now, &mut self.registers)?;
-        self.memory.begin(self.now, &self.registers, bus)?;
-        self.complete_sum()?;
+        // A word that waits for a lock comes here again, and its time has begun already.
+        if self.begun != Some(self.now) {
+            self.registers.begin(self.now);
+            self.matrix.begin(self.now, &mut self.registers)?;
+            self.memory.begin(self.now, &self.registers, bus)?;
+            self.complete_sum()?;
+            self.begun = Some(self.now);
+        }
         if let Some(index) = word.acquire
             && let Operation::Acquire { lock, value, only_if } =
                 self.program.operation(word.first + u32::from(index))

@@ -1,6 +1,6 @@
 //! Products of matrices and sums of accumulators, against their definition.
 
-use onebit_aie_emu::core::{Core, CoreFault, LatencyModel};
+use onebit_aie_emu::core::{Core, CoreFault, LatencyModel, Status};
 use proptest::prelude::*;
 
 use crate::machine::{Tile, ended, finish, load, nops, refusal, run, sums};
@@ -139,5 +139,31 @@ fn a_waiting_program_means_the_same_under_all_models() {
         let mut core = load(core, &ended(&text));
         finish(&mut core, &mut tile(&a, &b, &c)).unwrap_or_else(|fault| panic!("{fault}"));
         assert_eq!(sums(&core, 0), twice);
+    }
+}
+
+/// A word that waits for a lock holds the products under way, and adds nothing to them twice.
+#[test]
+fn a_wait_between_a_product_and_its_sum_changes_nothing() {
+    let (a, b) = ([3; 64], [5; 64]);
+    let c: Vec<i32> = (0..64).collect();
+    let words = |distance| {
+        let product = format!("vmac dm1, dm0, x0, x1, r0\n{}acq #48, r1", nops(distance));
+        loaded(SIGNED, &format!("movx r1, #-1\n{}{product}", nops(3)))
+    };
+    for distance in 0..8 {
+        for model in [LatencyModel::documented(), LatencyModel::minimum(), LatencyModel::maximum()]
+        {
+            let mut core = load(Core::new(&model), &ended(&words(distance)));
+            let mut tile = tile(&a, &b, &c);
+            let waits = |status| matches!(status, Status::WaitsForLock { lock: 48, .. });
+            while !waits(core.step(&mut tile).unwrap()) {}
+            for _ in 0..4 {
+                assert!(waits(core.step(&mut tile).unwrap()));
+            }
+            tile.locks[48] = 1;
+            finish(&mut core, &mut tile).unwrap();
+            assert_eq!(sums(&core, 1), expected(SIGNED, &a, &b, &c), "{distance} words before");
+        }
     }
 }

@@ -211,3 +211,11 @@ fn rewritten_programs_are_decoded_again() {
     core.step(&mut tile).expect("runs");
     assert_eq!(r(&core, 0), 0);
 }
+
+/// A word that was executed before is not found again at the odd address inside it.
+#[test]
+fn odd_addresses_hold_no_words() {
+    let text = "nop\nnop\nmovxm p0, #1\nnop\nnop\njl p0\nnop\nnop\nnop\nnop\nnop";
+    let cause = refusal(text, &mut Tile::new()).to_string();
+    assert!(cause.contains("odd"), "{cause}");
+}

@@ -107,7 +107,7 @@ impl<D: Ioctl> IoctlContext<D> {
     pub fn new(mut driver: D, xclbin: &[u8]) -> Result<Self, NpuError> {
         let partition = Xclbin::parse(xclbin)?.partition;
         // The parser accounts for every byte, so that writing gives the image that was read.
-        let pdi = partition.pdi.to_bytes().map_err(|_| NpuError::Size { bytes: u64::MAX })?;
+        let pdi = partition.pdi.to_bytes()?;
         let tiles = check_array(&mut driver, partition.column_width)?;
         let heap = create_heap(&mut driver)?;
         let created = create_context(&mut driver, tiles)?;
@@ -173,12 +173,16 @@ impl<D: Ioctl> IoctlContext<D> {
         call(&mut self.driver, "synchronise a buffer", accel::SYNC_BUFFER, &mut sync, &mut [])
     }
 
+    /// # Errors
+    /// [`NpuError::Lost`] after a failed run: the array may still write to all memory.
+    fn check_alive(&self) -> Result<(), NpuError> {
+        if self.is_lost { Err(NpuError::Lost) } else { Ok(()) }
+    }
+
     /// A buffer as the host should see it.
     fn fetched(&mut self, buffer: BufferId) -> Result<&mut Buffer, NpuError> {
         let BufferId(index) = buffer;
-        if self.is_lost {
-            return Err(NpuError::Lost);
-        }
+        self.check_alive()?;
         let found = self.buffers.get(index).ok_or(NpuError::NoSuchBuffer { index })?;
         if found.newer == Newer::Array {
             self.sync(found.handle, found.bytes, accel::FROM_DEVICE)?;
@@ -335,6 +339,7 @@ impl<D: Ioctl> IoctlContext<D> {
 
 impl<D: Ioctl> Context for IoctlContext<D> {
     fn allocate(&mut self, bytes: u64) -> Result<BufferId, NpuError> {
+        self.check_alive()?;
         let size = NpuError::Size { bytes };
         let Ok(length) = usize::try_from(bytes) else { return Err(size) };
         if bytes == 0 || bytes > isize::MAX as u64 - PAGE {
@@ -360,6 +365,7 @@ impl<D: Ioctl> Context for IoctlContext<D> {
     }
 
     fn program(&mut self, txn: &[u8]) -> Result<ProgramId, NpuError> {
+        self.check_alive()?;
         // A TXN's fourth word is its length; the firmware believes it.
         let length = txn.get(12..16).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
         if !txn.len().is_multiple_of(4) || length.map(u64::from) != Some(txn.len() as u64) {
@@ -371,9 +377,7 @@ impl<D: Ioctl> Context for IoctlContext<D> {
     }
 
     fn run(&mut self, calls: &[Call]) -> Result<(), NpuError> {
-        if self.is_lost {
-            return Err(NpuError::Lost);
-        }
+        self.check_alive()?;
         self.check(calls)?;
         self.hand_over(calls)?;
         for (index, chain) in calls.chunks(CALLS_PER_CHAIN).enumerate() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use onebit_aie::error::ParseError;
+use onebit_aie::error::{ParseError, WriteError};
 use xrt_sys::ert::{self, HealthReport};
 
 use super::ioctl::Errno;
@@ -17,6 +17,9 @@ pub enum NpuError {
     /// A device that this user may not open.
     #[error("no permission to open {}", path.display())]
     Permission { path: PathBuf },
+    /// A device, or the folder of devices, that is there and cannot be opened.
+    #[error("cannot open {}: {}", path.display(), std::io::Error::from(*errno))]
+    Open { path: PathBuf, errno: Errno },
     /// This program has no emulator in it.
     #[error("this onebit-rt was built without the NPU emulator")]
     NoEmulator,
@@ -41,6 +44,9 @@ pub enum NpuError {
     /// An xclbin that cannot be read.
     #[error(transparent)]
     Xclbin(#[from] ParseError),
+    /// An xclbin's configuration that cannot be written as an image of its own.
+    #[error("the configuration of the array: {0}")]
+    Image(#[from] WriteError),
     /// Instructions that are not a TXN.
     #[error("{bytes} bytes of instructions that are not a TXN of that length")]
     Instructions { bytes: usize },
@@ -114,9 +120,11 @@ impl NpuError {
             Self::Firmware { .. } => {
                 "look for amdxdna in `dmesg`; update linux-firmware and reload the driver".into()
             }
-            Self::Driver { .. } | Self::Answer { .. } => "look for amdxdna in `dmesg`".into(),
+            Self::Open { .. } | Self::Driver { .. } | Self::Answer { .. } => {
+                "look for amdxdna in `dmesg`".into()
+            }
             Self::OtherArray { .. } => "run on the CPU with `--device cpu`".into(),
-            Self::Xclbin(_) | Self::Instructions { .. } => {
+            Self::Xclbin(_) | Self::Image(_) | Self::Instructions { .. } => {
                 "use onebitc and onebit-rt of the same release: compile the GGUF again".into()
             }
             Self::Command { state: CommandState::New, .. } => {
@@ -258,6 +266,10 @@ mod tests {
             assert!(error.to_string().contains(name), "{error}");
             assert!(error.help().contains(remedy), "{}", error.help());
         }
+        let format = onebit_aie::error::Format::Pdi;
+        let image = WriteError { format, field: "length", most: 7, found: 8 };
+        let text = NpuError::from(image).to_string();
+        assert!(text.contains("PDI: length is 8") && text.contains("at most 7"), "{text}");
         let limit = MemoryLimit::Bytes(65536);
         let error = NpuError::Locked { bytes: 1 << 26, limit };
         assert!(error.to_string().contains("the limit is 65536 bytes"), "{error}");

@@ -23,18 +23,62 @@ pub(super) struct Hardware {
     file: File,
 }
 
-/// The files of devices under `dev`, by name. Empty when there is no such folder.
+/// The files of devices under `dev`, by name. Empty when there is no such folder, or none that can
+/// be read.
 pub(super) fn nodes(dev: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dev.join("accel")) else { return Vec::new() };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    list(&dev.join("accel")).unwrap_or_default()
+}
+
+/// The files of devices in `folder`, by name.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, Errno> {
+    let entries = fs::read_dir(folder).map_err(|error| errno(&error))?;
+    let paths: Result<Vec<PathBuf>, std::io::Error> =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect();
     let is_node = |path: &PathBuf| {
         path.file_name()
             .and_then(|name| name.to_str())
             .is_some_and(|name| name.starts_with("accel"))
     };
-    let mut paths: Vec<PathBuf> = paths.filter(is_node).collect();
+    let mut paths = paths.map_err(|error| errno(&error))?;
+    paths.retain(is_node);
     paths.sort();
-    paths
+    Ok(paths)
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// Why there is no device, the most helpful reason first.
+#[derive(Default)]
+struct Obstacles {
+    /// The first file that may not be opened.
+    forbidden: Option<PathBuf>,
+    /// The first that fails otherwise.
+    failed: Option<(PathBuf, Errno)>,
+}
+
+impl Obstacles {
+    fn note(&mut self, path: PathBuf, errno: Errno) {
+        match errno {
+            Errno::ACCESS | Errno::PERM => {
+                self.forbidden.get_or_insert(path);
+            }
+            // Not there: no file, or no device behind it.
+            Errno::NOENT | Errno::NXIO => {}
+            _ => {
+                self.failed.get_or_insert((path, errno));
+            }
+        }
+    }
+
+    fn error(self, folder: PathBuf) -> NpuError {
+        match (self.forbidden, self.failed) {
+            (Some(path), _) => NpuError::Permission { path },
+            (None, Some((path, errno))) => NpuError::Open { path, errno },
+            (None, None) => NpuError::Missing { folder },
+        }
+    }
 }
 
 impl Hardware {
@@ -42,26 +86,26 @@ impl Hardware {
     ///
     /// # Errors
     /// [`NpuError::Permission`] when there is a device that may not be opened and none that may;
-    /// [`NpuError::Missing`] when there is none at all.
+    /// [`NpuError::Open`] when one fails in another way; [`NpuError::Missing`] when there is none
+    /// at all.
     pub(super) fn open(dev: &Path) -> Result<Self, NpuError> {
-        let mut forbidden = None;
-        for path in nodes(dev) {
-            match Self::open_node(&path) {
-                Ok(mut device) => {
-                    if device.version().is_ok_and(|(_, name)| name.starts_with(DRIVER)) {
-                        return Ok(device);
-                    }
-                }
-                Err(Errno::ACCESS | Errno::PERM) => {
-                    forbidden.get_or_insert(path);
-                }
-                Err(_) => {}
+        let folder = dev.join("accel");
+        let mut obstacles = Obstacles::default();
+        let paths = list(&folder).unwrap_or_else(|errno| {
+            obstacles.note(folder.clone(), errno);
+            Vec::new()
+        });
+        for path in paths {
+            let opened =
+                Self::open_node(&path).and_then(|mut device| Ok((device.version()?, device)));
+            match opened {
+                Ok(((_, name), device)) if name.starts_with(DRIVER) => return Ok(device),
+                // Another driver's, or, of a file that is open, no device of DRM.
+                Ok(_) | Err(Errno::NOTTY) => {}
+                Err(errno) => obstacles.note(path, errno),
             }
         }
-        match forbidden {
-            Some(path) => Err(NpuError::Permission { path }),
-            None => Err(NpuError::Missing { folder: dev.join("accel") }),
-        }
+        Err(obstacles.error(folder))
     }
 
     /// The device of one file, of whatever driver.
@@ -70,7 +114,7 @@ impl Hardware {
     /// What the system answers.
     pub(super) fn open_node(path: &Path) -> Result<Self, Errno> {
         let file = OpenOptions::new().read(true).write(true).open(path);
-        let file = file.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let file = file.map_err(|error| errno(&error))?;
         Ok(Hardware { mappings: Vec::new(), file })
     }
 
@@ -241,5 +285,24 @@ mod tests {
         assert_eq!(device.version().err(), Some(Errno::NOTTY));
         let missing = Hardware::open(folder.path()).err().unwrap();
         assert!(missing.to_string().contains("accel"), "{missing}");
+    }
+
+    /// What stands in the way of a device that is there is told, and not taken for its absence.
+    #[test]
+    fn a_device_that_cannot_be_opened_is_there() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let accel = folder.path().join("accel");
+        let error = || Hardware::open(folder.path()).err().unwrap().to_string();
+        fs::write(&accel, b"no folder").unwrap();
+        assert!(error().contains("accel: Not a directory"), "{}", error());
+        fs::remove_file(&accel).unwrap();
+        fs::create_dir(&accel).unwrap();
+        symlink("nowhere", accel.join("accel0")).unwrap();
+        assert!(error().starts_with("no NPU"), "{}", error());
+        symlink("accel1", accel.join("accel1")).unwrap();
+        fs::create_dir(accel.join("accel2")).unwrap();
+        let looped = error();
+        assert!(looped.contains("accel/accel1: Too many"), "{looped}");
     }
 }

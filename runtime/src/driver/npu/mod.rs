@@ -64,7 +64,8 @@ pub trait Context: Send {
     /// A buffer of zeros that host and array share. It lives as long as the context.
     ///
     /// # Errors
-    /// [`NpuError::Size`] of no bytes; no memory, or none that may be locked.
+    /// [`NpuError::Size`] of no bytes; no memory, or none that may be locked;
+    /// [`NpuError::Lost`] after a failed run.
     fn allocate(&mut self, bytes: u64) -> Result<BufferId, NpuError>;
 
     /// What is in a buffer after all runs so far.
@@ -83,7 +84,8 @@ pub trait Context: Send {
     /// in units of 32 KiB.
     ///
     /// # Errors
-    /// [`NpuError::Instructions`] for bytes that are no TXN; no room in the heap.
+    /// [`NpuError::Instructions`] for bytes that are no TXN; no room in the heap;
+    /// [`NpuError::Lost`] after a failed run.
     fn program(&mut self, txn: &[u8]) -> Result<ProgramId, NpuError>;
 
     /// Does the calls one after the other and waits for the end of the last. A single call is a

@@ -184,6 +184,8 @@ fn a_driver_without_any_way_to_wait_is_too_old() {
     let error = context.run(&[Call { program, arguments: Vec::new() }]).unwrap_err();
     assert!(matches!(error, NpuError::DriverTooOld { .. }), "{error}");
     assert!(matches!(context.run(&[]), Err(NpuError::Lost)));
+    assert!(matches!(context.allocate(64), Err(NpuError::Lost)));
+    assert!(matches!(context.program(&design.call(&shape).unwrap().txn), Err(NpuError::Lost)));
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub(crate) unsafe extern "C" fn integer<C: IntegerClass>(
         }
         _ => {
             // SAFETY: as above.
-            unsafe { run::<C, 8, 1>(&call, call.first) };
+            unsafe { run::<C, MOST_ROWS, 1>(&call, call.first) };
         }
     }
 }
@@ -190,8 +190,8 @@ unsafe fn refine<C: IntegerClass, const P: usize>(
     sum
 }
 
-/// The part of the next tile that one panel's product brings to the caches: what it
-/// has to do in between hides the whole way from memory.
+/// The part of the next tile that one panel's product brings to the caches: what it has to do in
+/// between hides the whole way from memory.
 #[derive(Clone, Copy)]
 struct Ahead {
     start: *const u8,

@@ -13,7 +13,7 @@ use onebit_plan::manifest::{
 
 use crate::error::CompileError;
 use crate::pipeline;
-use crate::report::Report;
+use crate::report::{NPU_OPTION, Report};
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
 use crate::target::npu::{self, NpuProgram};
@@ -168,7 +168,7 @@ fn manifest(
 fn provenance_options(options: &Options, cpu: &CpuOptions) -> Vec<String> {
     let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)];
     if options.placement == Placement::Array {
-        all.push("npu=xdna2".into());
+        all.push(NPU_OPTION.into());
     }
     all
 }

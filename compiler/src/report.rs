@@ -8,6 +8,9 @@ use onebit_plan::manifest::{ArrayPlan, ArrayWeights, Manifest};
 
 use crate::schedule::repack::is_native;
 
+/// How a plan's provenance says that it was compiled for a neural processor, too.
+pub(crate) const NPU_OPTION: &str = "npu=xdna2";
+
 /// Summary of a plan, printed by [`fmt::Display`].
 #[derive(Debug)]
 pub struct Report {
@@ -67,11 +70,10 @@ impl fmt::Display for Report {
         }
         if let Some(plan) = &m.array {
             array(f, plan)?;
+        }
+        if m.provenance.options.iter().any(|option| option == NPU_OPTION) {
             for name in self.off_array() {
-                writeln!(
-                    f,
-                    "  {name} stays on the cpu: its rows have no group that the npu can do"
-                )?;
+                writeln!(f, "  {name} stays on the cpu: the npu has no way to do its shape")?;
             }
         }
         writeln!(

@@ -22,14 +22,13 @@ pub struct StackLinears(pub Gates);
 
 impl Rule for StackLinears {
     fn apply(&self, graph: &Graph, value: ValueId) -> Option<Patch> {
-        let stackable = |graph: &Graph, value: ValueId| stackable(graph, value, self.0);
-        let (x, weight) = stackable(graph, value)?;
+        let (x, weight) = stackable(graph, value, self.0)?;
         let format = graph.ty(weight).elem;
         let mut group: Vec<(ValueId, ValueId)> = graph
             .users(x)
             .into_iter()
             .filter_map(|user| {
-                let (input, weight) = stackable(graph, user)?;
+                let (input, weight) = stackable(graph, user, self.0)?;
                 (input == x && graph.ty(weight).elem == format).then_some((user, weight))
             })
             .collect();

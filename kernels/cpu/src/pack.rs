@@ -119,7 +119,7 @@ fn check_row(class: StorageClass, k: usize, row: usize, source: &Row<'_>) -> Res
             length("scale", k / 16, scale.len())?;
             length("min", k / 16, min.len())?;
         }
-        (form, _) => return Err(PackError::Form { row, class, expected: form.source() }),
+        (form, _) => return Err(PackError::Form { row, class, expected: source_of(form) }),
     }
     check_codes(class, &layout, row, codes)
 }
@@ -141,16 +141,14 @@ fn check_codes(
     Ok(())
 }
 
-impl ScaleForm {
-    /// The [`Scales`] that fill this form.
-    fn source(self) -> &'static str {
-        match self {
-            Self::Block => "Scales::Block32 without m",
-            Self::BlockMin => "Scales::Block32 with m",
-            Self::SuperMin | Self::Super => "Scales::Super",
-            Self::Group => "Scales::Group16 without min",
-            Self::GroupMin => "Scales::Group16 with min",
-        }
+/// The [`Scales`] that fill `form`.
+fn source_of(form: ScaleForm) -> &'static str {
+    match form {
+        ScaleForm::Block => "Scales::Block32 without m",
+        ScaleForm::BlockMin => "Scales::Block32 with m",
+        ScaleForm::SuperMin | ScaleForm::Super => "Scales::Super",
+        ScaleForm::Group => "Scales::Group16 without min",
+        ScaleForm::GroupMin => "Scales::Group16 with min",
     }
 }
 

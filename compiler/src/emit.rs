@@ -161,6 +161,7 @@ fn manifest(
         regions: program.regions.clone(),
         weights: store.matrices().iter().map(weight_record).collect(),
         array: None,
+        gpu: None,
     })
 }
 

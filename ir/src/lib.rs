@@ -8,6 +8,7 @@ pub mod infer;
 pub mod interp;
 pub mod op;
 pub mod quant;
+pub mod rows;
 pub mod text;
 pub mod types;
 pub mod verify;

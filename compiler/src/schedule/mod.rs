@@ -3,3 +3,4 @@
 pub mod array;
 pub mod memory;
 pub mod repack;
+pub mod steps;

@@ -2,8 +2,8 @@
 
 use onebit_plan::abi::{BUFFER_ALIGN, q8_bytes};
 
-use super::step::{Binding, BufferId, Contents, RowStep, Schedule, Scope, Step};
 use crate::schedule::memory::{self, Live};
+use crate::schedule::steps::{Binding, BufferId, Contents, RowStep, Schedule, Scope, Step};
 
 /// Steps that a shared buffer stays in place after its last use: reusing memory at once would
 /// need a barrier that the schedule does not otherwise have.

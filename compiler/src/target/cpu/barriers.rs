@@ -4,7 +4,7 @@
 //! over the team in the same way, so that each thread meets its own part again.
 
 use super::arena::Arena;
-use super::step::{
+use crate::schedule::steps::{
     Binding, BufferId, Product, RowStep, Rows, Schedule, Scope, Sharing, Step, View,
 };
 
@@ -121,7 +121,7 @@ fn accesses(schedule: &Schedule, step: &Step) -> Vec<Access> {
 
 /// A row loop over output rows reads gathered rows, which other threads may own.
 fn row_accesses(step: &RowStep, split: Split) -> Vec<Access> {
-    use super::step::Arg;
+    use onebit_ir::rows::Arg;
     let mut accesses = Vec::new();
     for (binding, arg) in step.bindings.iter().zip(&step.program.args) {
         let gathered = matches!(arg, Arg::Rows { gathered: true, .. });
@@ -154,7 +154,7 @@ fn split_of(rows: Rows, sharing: Sharing) -> Split {
 }
 
 fn columns(schedule: &Schedule, product: &Product, unit: usize) -> Split {
-    use super::step::Contents;
+    use crate::schedule::steps::Contents;
     let Contents::F32 { width } = schedule.buffers[product.out.buffer.0].contents else {
         return Split::None;
     };

@@ -5,24 +5,23 @@ mod arena;
 mod barriers;
 mod clif;
 mod code;
-mod cone;
-mod select;
-mod step;
+mod listing;
 
 use std::collections::{BTreeSet, HashMap};
 
 use onebit_ir::Graph;
+use onebit_ir::rows::RowProgram;
 use onebit_ir::verify::GraphInfo;
 use onebit_plan::abi::KernelId;
 use onebit_plan::manifest::{Entry, Memory, Region};
 
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
+use crate::schedule::steps::select::{self, EntryOptions};
+use crate::schedule::steps::{Schedule, ScheduledStep, Sharing, Step};
 use arena::Arena;
 use clif::{EntryInput, Machine, entry_function, row_function};
 use code::CodeSegment;
-use select::EntryOptions;
-use step::{RowProgram, Schedule, Sharing, Step};
 
 /// Rows up to which repeating row-wise work on every thread beats a barrier.
 const REPEAT_ROWS: usize = 4;
@@ -108,7 +107,7 @@ pub fn schedule_listing(
     let listing = |schedule: &Schedule| {
         let arena = Arena::plan(schedule);
         let barriers = barriers::place(schedule, &arena);
-        step::listing(schedule, &arena, &barriers, store)
+        listing::listing(schedule, &arena, &barriers, store)
     };
     Ok(schedules.iter().map(listing).collect())
 }
@@ -224,7 +223,7 @@ fn kernels(schedules: &[Schedule], store: &WeightStore<'_>) -> BTreeSet<KernelId
 
 /// What each step reads and multiplies, for reports.
 fn regions(schedule: &Schedule, store: &WeightStore<'_>) -> Vec<Region> {
-    let describe = |scheduled: &step::ScheduledStep| {
+    let describe = |scheduled: &ScheduledStep| {
         let products = match &scheduled.step {
             Step::Matmul { product, .. } => vec![product.weight],
             Step::Gated { gate, up, .. } => vec![gate.weight, up.weight],

@@ -14,11 +14,11 @@ use onebit_plan::abi::{KernelId, StepContext};
 use super::build::{Machine, for_range, int, memory, offset};
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
-use crate::target::cpu::arena::Arena;
-use crate::target::cpu::barriers::{GATED_UNIT, PRODUCT_UNIT};
-use crate::target::cpu::step::{
+use crate::schedule::steps::{
     Binding, Product, RowStep, Rows, Schedule, Scope, Sharing, Step, View,
 };
+use crate::target::cpu::arena::Arena;
+use crate::target::cpu::barriers::{GATED_UNIT, PRODUCT_UNIT};
 
 /// Everything the step program is made from.
 pub struct EntryInput<'a> {

@@ -11,6 +11,7 @@ use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
 use onebit_ir::RopeStyle;
+use onebit_ir::rows::{Arg, ArgId, Expr, ExprId, Rotate, RowProgram, Store};
 use onebit_plan::abi::{
     BLOCK, RECORD_ROW_BYTES, REFINEMENT_BLOCK_AT, REFINEMENT_BYTES, panel_bytes, refinement_bytes,
     refinement_limit,
@@ -20,7 +21,6 @@ use super::build::{Machine, for_range, indexed, int, memory, offset, splat};
 use super::math::{function, softcap, sum_lanes};
 use super::quantise::{self, RecordRow};
 use crate::error::CompileError;
-use crate::target::cpu::step::{Arg, ArgId, Expr, ExprId, Rotate, RowProgram, Store};
 
 /// Floats in a vector.
 const LANES: usize = 4;

@@ -10,7 +10,7 @@ use onebit_ir::verify::GraphInfo;
 use onebit_ir::{AttentionSpec, Elem, Graph, Op, RopeSpec, ValueId};
 use onebit_plan::abi::{Activation, AttentionShape, KEY_TILE};
 
-use super::step::{
+use super::{
     Buffer, BufferId, Contents, Product, RopeTable, RowStep, Rows, Schedule, ScheduledStep, Scope,
     Sharing, Step, View,
 };

@@ -6,14 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use onebit_ir::rows::{Arg, ArgId, Expr, ExprId, Rotate, RowProgram, Store};
 use onebit_ir::{Op, RopeSpec, ValueId};
 use onebit_plan::abi::Activation;
 
 use super::select::{Selector, scope_of};
-use super::step::{
-    Arg, ArgId, Binding, Expr, ExprId, Rotate, RowProgram, RowStep, Rows, Scope, Sharing, Store,
-    View,
-};
+use super::{Binding, RowStep, Rows, Scope, Sharing, View};
 use crate::error::CompileError;
 
 /// A row program while its cone is walked.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::abi::{KernelId, StorageClass};
+use crate::gpu::GpuPlan;
 
 /// The bincode-encoded description of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub struct Manifest {
     pub weights: Vec<WeightRecord>,
     /// Products that a neural processor can do.
     pub array: Option<ArrayPlan>,
+    /// Whole steps that a Vulkan device can do.
+    pub gpu: Option<GpuPlan>,
 }
 
 /// Where the plan came from. Two compiles of one source with the same options agree in all of it.
@@ -73,6 +76,8 @@ pub enum SegmentKind {
     ArrayConfiguration,
     /// Instruction streams of the array, one for each [`ArrayCall`].
     ArrayCalls,
+    /// SPIR-V modules, see [`crate::gpu::GpuModule`].
+    Shaders,
 }
 
 /// A page-aligned run of bytes in the file.

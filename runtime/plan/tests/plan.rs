@@ -61,6 +61,7 @@ fn manifest() -> Manifest {
             bytes: 1728,
         }],
         array: None,
+        gpu: None,
     }
 }
 

@@ -64,6 +64,7 @@ fn manifest(context: u32) -> Manifest {
         }],
         weights: Vec::new(),
         array: None,
+        gpu: None,
     }
 }
 

@@ -14,6 +14,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("onebit-tokenizer", &[]),
     ("onebit-cpu", &["onebit-plan"]),
     ("onebit-aie-emu", &["onebit-aie"]),
+    ("onebit-shaders", &["onebit-ir", "onebit-plan"]),
+    ("onebit-vulkan", &["onebit-plan"]),
     ("onebit-models", &["onebit-ir", "onebit-tokenizer"]),
     (
         "onebitc",
@@ -23,6 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "onebit-ir",
             "onebit-models",
             "onebit-plan",
+            "onebit-shaders",
             "onebit-tokenizer",
         ],
     ),
@@ -35,6 +38,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "onebit-cpu",
             "onebit-plan",
             "onebit-tokenizer",
+            "onebit-vulkan",
             "xrt-sys",
         ],
     ),
@@ -47,6 +51,7 @@ const TEST_CRATES: &[&str] =
 /// What tests may import beyond [`IMPORTS`]: the oracles they compare with.
 const TEST_IMPORTS: &[(&str, &[&str])] = &[
     ("onebit-cpu", &["onebit-aie", "onebit-ir"]),
+    ("onebit-shaders", &["onebit-cpu", "onebit-vulkan"]),
     ("onebitc", &["onebit-rt"]),
     // Its tests turn its own features on.
     ("onebit-rt", &["onebit-rt", "onebitc", "onebit-ir", "onebit-models"]),
@@ -60,6 +65,7 @@ const NOT_IN_RUNTIME: &[&str] = &[
     "rspirv",
     "onebit-ir",
     "onebit-models",
+    "onebit-shaders",
     "onebitc",
     "indicatif",
 ];

@@ -1,0 +1,157 @@
+//! A kernel as WGSL, and the builder that puts one together.
+
+use std::fmt::Write;
+
+use onebit_ir::rows::ArgId;
+use onebit_plan::gpu::{GpuSlot, IMMEDIATE_BYTES, binding};
+
+/// What a word of a kernel's immediates says. The compiler fills it in for each dispatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Immediate {
+    /// First 16-byte word of a weight matrix in the window of its binding.
+    Weights { binding: u32 },
+    /// First word of what an argument of a row program is bound to: in the arena, the logits or
+    /// the vectors for floats, in 16-byte words of the arena for records. `program` counts the
+    /// kernel's row programs, in the order that its builder documents.
+    Arg { program: usize, arg: ArgId },
+    /// First 16-byte word of the activations' records in the arena.
+    Records,
+    /// First word of a product's input floats in the arena.
+    Floats,
+    /// First word of result `index` in its binding; 16-byte words for records.
+    Out { index: usize },
+}
+
+/// A kernel in WGSL, with what a dispatch of it binds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kernel {
+    /// Says kind and shape; equal names stand for equal kernels.
+    pub name: String,
+    pub wgsl: String,
+    /// Invocations of a workgroup: `[x, 1, 1]`.
+    pub workgroup: u32,
+    /// Ascending by binding.
+    pub slots: Vec<GpuSlot>,
+    /// One for each word.
+    pub immediates: Vec<Immediate>,
+}
+
+/// A kernel while it is written.
+///
+/// The entry point has `group: vec3<u32>` (workgroup), `lane: u32` (invocation in the workgroup),
+/// `lanes: u32` (subgroup size) and `sub: u32` (subgroup in the workgroup); immediates are fields
+/// of `p`.
+#[derive(Debug, Default)]
+pub struct Source {
+    requires: Vec<&'static str>,
+    slots: Vec<GpuSlot>,
+    immediates: Vec<Immediate>,
+    declarations: Vec<String>,
+    body: String,
+}
+
+/// Name and type of each binding in WGSL.
+const BINDINGS: [(&str, &str); binding::COUNT as usize] = [
+    ("weights", "array<vec4<u32>>"),
+    ("second", "array<vec4<u32>>"),
+    ("vectors", "array<f32>"),
+    ("arena", "array<u32>"),
+    ("records", "array<vec4<u32>>"),
+    ("cache", "array<u32>"),
+    ("step", "array<u32>"),
+    ("logits", "array<f32>"),
+    ("rope", "array<f32>"),
+];
+
+impl Source {
+    /// Name of the WGSL variable at `number`; declares it.
+    pub fn read(&mut self, number: u32) -> &'static str {
+        self.slot(number, false)
+    }
+
+    /// As [`Source::read`], for a binding that is written, too.
+    pub fn write(&mut self, number: u32) -> &'static str {
+        self.slot(number, true)
+    }
+
+    fn slot(&mut self, number: u32, writes: bool) -> &'static str {
+        match self.slots.iter_mut().find(|slot| slot.binding == number) {
+            Some(slot) => slot.writes |= writes,
+            None => self.slots.push(GpuSlot { binding: number, writes }),
+        }
+        BINDINGS[number as usize].0
+    }
+
+    /// The WGSL expression of an immediate, a `u32`.
+    ///
+    /// # Panics
+    /// With more immediates than every device has: a builder asked for too many.
+    pub fn immediate(&mut self, immediate: Immediate) -> String {
+        let known = self.immediates.iter().position(|&known| known == immediate);
+        let index = known.unwrap_or_else(|| {
+            self.immediates.push(immediate);
+            self.immediates.len() - 1
+        });
+        assert!(index < IMMEDIATE_BYTES / 4, "a kernel has too many immediates");
+        format!("p.w{index}")
+    }
+
+    /// Adds a declaration of module scope, once.
+    pub fn declare(&mut self, declaration: impl Into<String>) {
+        let declaration = declaration.into();
+        if !self.declarations.contains(&declaration) {
+            self.declarations.push(declaration);
+        }
+    }
+
+    /// Asks for a WGSL extension: `enable f16;` and the like, once.
+    pub fn require(&mut self, directive: &'static str) {
+        if !self.requires.contains(&directive) {
+            self.requires.push(directive);
+        }
+    }
+
+    /// Adds statements to the entry point.
+    pub fn line(&mut self, statements: impl AsRef<str>) {
+        self.body.push_str(statements.as_ref());
+        self.body.push('\n');
+    }
+
+    /// The finished kernel.
+    pub fn finish(mut self, name: String, workgroup: u32) -> Kernel {
+        self.slots.sort_by_key(|slot| slot.binding);
+        let wgsl = self.wgsl(workgroup).expect("writing to a string cannot fail");
+        Kernel { name, wgsl, workgroup, slots: self.slots, immediates: self.immediates }
+    }
+
+    fn wgsl(&self, workgroup: u32) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        for directive in &self.requires {
+            writeln!(out, "{directive}")?;
+        }
+        for slot in &self.slots {
+            let (name, ty) = BINDINGS[slot.binding as usize];
+            let access = if slot.writes { "read_write" } else { "read" };
+            let number = slot.binding;
+            writeln!(out, "@group(0) @binding({number}) var<storage, {access}> {name}: {ty};")?;
+        }
+        if !self.immediates.is_empty() {
+            writeln!(out, "struct Immediates {{")?;
+            for index in 0..self.immediates.len() {
+                writeln!(out, "    w{index}: u32,")?;
+            }
+            writeln!(out, "}}\nvar<immediate> p: Immediates;")?;
+        }
+        for declaration in &self.declarations {
+            writeln!(out, "{declaration}")?;
+        }
+        writeln!(
+            out,
+            "@compute @workgroup_size({workgroup})\nfn main(\n    @builtin(workgroup_id) group: vec3<u32>,\n    \
+             @builtin(local_invocation_index) lane: u32,\n    @builtin(subgroup_size) lanes: u32,\n    \
+             @builtin(subgroup_id) sub: u32,\n) {{\n{}}}",
+            self.body
+        )?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,13 @@
+//! The kernels of the Vulkan target.
+//!
+//! A builder prints one kernel as WGSL with all shapes folded in ([`Kernel`]); [`compile`] makes
+//! SPIR-V of it and says what the module needs of a device. The contract with the runtime, such
+//! as bindings and the form of activations, is [`onebit_plan::gpu`]. Nothing here knows a graph,
+//! a plan or a device.
+#![forbid(unsafe_code)]
+
+mod compile;
+mod kernel;
+
+pub use compile::{Module, ShaderError, compile};
+pub use kernel::{Immediate, Kernel, Source};

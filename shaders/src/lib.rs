@@ -6,8 +6,13 @@
 //! a plan or a device.
 #![forbid(unsafe_code)]
 
+mod audit;
+mod class;
 mod compile;
 mod kernel;
+mod post;
+pub mod product;
 
-pub use compile::{Module, ShaderError, compile};
+pub use compile::{Module, ShaderError, compile, compile_with};
 pub use kernel::{Immediate, Kernel, Source};
+pub use post::Pass;

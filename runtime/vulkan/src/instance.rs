@@ -18,7 +18,8 @@ pub enum Validation {
     Off,
     /// Wrong use of the interface.
     Calls,
-    /// That, and missing barriers between dispatches.
+    /// That, and missing barriers. Layers of 1.3.239 take every dispatch for a reader, so they miss
+    /// those between two dispatches.
     Synchronisation,
 }
 

@@ -176,3 +176,17 @@ fn a_device_tells_what_it_is() {
     assert!(info.driver.info.contains("Mesa"), "{info:?}");
     assert!(info.subgroups.min >= 4 && info.subgroups.min <= info.subgroups.max);
 }
+
+/// Layers of 1.3.239 see every dispatch as a reader: a copy after one must wait.
+#[test]
+fn a_missing_barrier_is_found() {
+    let Some((instance, device)) = lavapipe(Validation::Synchronisation) else { return };
+    let buffer = words(&device, Place::Device);
+    let mut recorder = Recorder::new(&device, "race", 0).unwrap();
+    let immediates = [COUNT as u32, 1];
+    recorder.dispatch(&add(&device), &[buffer.window()], &immediates, GROUPS).unwrap();
+    recorder.clear(&buffer.window()).unwrap();
+    drop(recorder.finish().unwrap());
+    let findings = instance.take_findings();
+    assert!(findings.iter().any(|it| it.contains("SYNC-HAZARD")), "{findings:?}");
+}

@@ -8,6 +8,7 @@
 
 mod compile;
 mod kernel;
+pub mod rows;
 
 pub use compile::{Module, ShaderError, compile};
 pub use kernel::{Immediate, Kernel, Source};

@@ -40,7 +40,9 @@ pub struct Kernel {
 ///
 /// The entry point has `group: vec3<u32>` (workgroup), `lane: u32` (invocation in the workgroup),
 /// `lanes: u32` (subgroup size) and `sub: u32` (subgroup in the workgroup); immediates are fields
-/// of `p`.
+/// of `p`. `WORKGROUP` is the number of invocations. Invocations of a subgroup follow each other:
+/// `lane == sub * lanes + subgroup_invocation_id`, which full subgroups of a one-dimensional
+/// workgroup have on every driver known.
 #[derive(Debug, Default)]
 pub struct Source {
     requires: Vec<&'static str>,
@@ -142,6 +144,7 @@ impl Source {
             }
             writeln!(out, "}}\nvar<immediate> p: Immediates;")?;
         }
+        writeln!(out, "const WORKGROUP: u32 = {workgroup}u;")?;
         for declaration in &self.declarations {
             writeln!(out, "{declaration}")?;
         }

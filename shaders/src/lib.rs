@@ -12,6 +12,7 @@ mod compile;
 mod kernel;
 mod post;
 pub mod product;
+pub mod rows;
 
 pub use compile::{Module, ShaderError, compile, compile_with};
 pub use kernel::{Immediate, Kernel, Source};

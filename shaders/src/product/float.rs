@@ -80,7 +80,12 @@ let valid{i} = select(0.0, 1.0, own{i} <= {last}u);
 
 /// Loads row m's element.
 pub(crate) fn load_input(buffer: &str, i: usize, m: usize, ragged: bool) -> String {
-    let value = format!("bitcast<f32>({buffer}[x_row{m} + e{i}])");
+    let at = format!("x_row{m} + e{i}");
+    let value = match buffer {
+        // What a prologue leaves is vectors of four floats.
+        "x_floats" => format!("{buffer}[({at}) >> 2u][({at}) & 3u]"),
+        _ => format!("bitcast<f32>({buffer}[{at}])"),
+    };
     let value = if ragged { format!("{value} * valid{i}") } else { value };
     format!("let x{i}_{m} = vec4<f32>({value});\n")
 }

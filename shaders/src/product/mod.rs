@@ -11,22 +11,15 @@ pub(crate) mod reduce;
 pub(crate) mod shape;
 pub(crate) mod walk;
 
+use onebit_ir::rows::{RowProgram, Store};
 use onebit_plan::abi::{StorageClass, TILE_ROWS};
-use onebit_plan::gpu::{binding, record, step};
+use onebit_plan::gpu::{binding, record};
 
 use crate::class;
 use crate::kernel::{Immediate, Kernel, Source};
+use crate::rows::{Place, RowsKind, digest, emit};
 use shape::{Form, Shape, tile_words, tiles};
 use walk::Activations;
-
-/// Which rows a product has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RowsKind {
-    /// The rows of the step.
-    All,
-    /// The rows whose logits are wanted.
-    Outputs,
-}
 
 /// Where a product's results go; both strides in floats, from row to row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,11 +32,36 @@ pub enum Output {
 
 /// Where a product's activations are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Input {
+pub enum Input<'a> {
     /// Records in the arena, from [`Immediate::Records`] on.
     Records,
     /// Floats in the arena, from [`Immediate::Floats`] on; the stride in floats from row to row.
     Floats { stride: usize },
+    /// Computed by every workgroup, as program 0 of the kernel: records for integer classes,
+    /// floats for float classes. For steps of up to m rows.
+    Prologue(&'a RowProgram),
+}
+
+impl Input<'_> {
+    /// Whether it is records.
+    fn is_quantised(&self) -> bool {
+        match self {
+            Self::Records => true,
+            Self::Floats { .. } => false,
+            Self::Prologue(program) => {
+                program.stores.iter().any(|store| matches!(store, Store::Q8 { .. }))
+            }
+        }
+    }
+
+    /// What kernels' names say of it.
+    fn name(&self) -> String {
+        match self {
+            Self::Records => String::new(),
+            Self::Floats { stride } => format!("-f{stride}"),
+            Self::Prologue(program) => format!("-rows{:016x}", digest(program, None)),
+        }
+    }
 }
 
 /// A weight matrix `[n, k]`, and where its product goes.
@@ -59,11 +77,11 @@ pub struct Part {
 /// Part i reads [`PART_BINDINGS`]`[i]` from [`Immediate::Weights`] on and writes result i. Dispatch
 /// [`Product::groups`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Product {
+pub struct Product<'a> {
     pub k: usize,
     /// One or two, either all of integer classes or all of one float class.
     pub parts: Vec<Part>,
-    pub input: Input,
+    pub input: Input<'a>,
     pub rows: RowsKind,
     /// Rows of the step that a workgroup does: 1, 4 or 8.
     pub m: usize,
@@ -96,7 +114,7 @@ impl Stream {
     }
 }
 
-impl Product {
+impl Product<'_> {
     /// Workgroups for a step of up to `rows` rows.
     pub fn groups(&self, rows: usize) -> [u32; 3] {
         let x: usize = self.parts.iter().map(|part| self.part_groups(part)).sum();
@@ -116,13 +134,13 @@ impl Product {
             Form::Float(_) => part.class == self.parts[0].class,
         };
         assert!(self.parts.iter().all(fits), "parts of different kinds");
-        assert_eq!(integer, self.input == Input::Records, "input for another kind of class");
+        assert_eq!(integer, self.input.is_quantised(), "input for another kind of class");
         let shape = Shape::new(form, self.k, self.m, self.unroll());
         let mut source = Source::default();
         let sets = if self.tiles > 1 { 2 } else { 1 };
         source.declare(reduce::declaration(&shape, sets));
         rows(&mut source, self.rows, self.m);
-        let x = activations(&mut source, &shape, self.input);
+        let x = activations(&mut source, &shape, self.input, self.rows);
         source.line(walk::prelude(form));
         let bodies: Vec<String> =
             (0..self.parts.len()).map(|i| self.part(&mut source, &shape, i, &x)).collect();
@@ -151,9 +169,7 @@ impl Product {
             };
             name += &format!("-{class}-{n}x{}-{output}", self.k);
         }
-        if let Input::Floats { stride } = self.input {
-            name += &format!("-f{stride}");
-        }
+        name += &self.input.name();
         if self.rows == RowsKind::Outputs {
             name += "-outputs";
         }
@@ -248,26 +264,36 @@ pub(crate) const INTEGER_DOT: &str = "requires packed_4x8_integer_dot_product;";
 
 /// Declares `rows` and `first`, the workgroup's first row; a workgroup without rows ends here.
 pub(crate) fn rows(source: &mut Source, kind: RowsKind, m: usize) {
-    let word = match kind {
-        RowsKind::All => step::ROWS,
-        RowsKind::Outputs => step::OUTPUT_ROWS,
-    };
     let steps = source.read(binding::STEP);
     source.line(format!(
-        "let rows = {steps}[{word}u];\nlet first = group.y * {m}u;\nif (first >= rows) {{ return; }}"
+        "let rows = {steps}[{}u];\nlet first = group.y * {m}u;\nif (first >= rows) {{ return; }}",
+        kind.count_word()
     ));
 }
 
-/// Declares `x_row{m}`: where each row's activations start.
-pub(crate) fn activations(source: &mut Source, shape: &Shape, input: Input) -> Activations {
+/// Declares `x_row{m}`: where each row's activations start. Runs the prologue, if there is one.
+pub(crate) fn activations(
+    source: &mut Source,
+    shape: &Shape,
+    input: Input<'_>,
+    kind: RowsKind,
+) -> Activations {
+    let record_words = shape.blocks * record::WORDS;
     let (buffer, base, stride) = match input {
-        Input::Records => (
-            source.read(binding::RECORDS),
-            source.immediate(Immediate::Records),
-            shape.blocks * record::WORDS,
-        ),
+        Input::Records => {
+            (source.read(binding::RECORDS), source.immediate(Immediate::Records), record_words)
+        }
         Input::Floats { stride } => {
             (source.read(binding::ARENA), source.immediate(Immediate::Floats), stride)
+        }
+        Input::Prologue(program) => {
+            let (rows, workgroup) = (shape.m as u32, shape.workgroup());
+            emit(source, 0, program, Place::Prologue { rows, kind, workgroup });
+            let (buffer, stride) = match input.is_quantised() {
+                true => ("x_records", record_words),
+                false => ("x_floats", shape.k),
+            };
+            (buffer, "0u".into(), stride)
         }
     };
     for m in 0..shape.m {

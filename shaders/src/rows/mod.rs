@@ -15,7 +15,7 @@
 
 mod check;
 mod emit;
-mod functions;
+pub(crate) mod functions;
 mod layout;
 pub mod record;
 mod value;
@@ -122,7 +122,7 @@ fn workgroup(program: &RowProgram) -> u32 {
 }
 
 /// FNV-1a of all that a program says, so that equal names stand for equal kernels.
-fn digest(program: &RowProgram, logits: Option<ArgId>) -> u64 {
+pub(crate) fn digest(program: &RowProgram, logits: Option<ArgId>) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let text = format!("{program:?} {logits:?}");
     text.bytes()

@@ -2,7 +2,8 @@
 
 use onebit_plan::abi::StorageClass;
 use onebit_shaders::Kernel;
-use onebit_shaders::product::{Input, Output, Part, Product, RowsKind};
+use onebit_shaders::product::{Input, Output, Part, Product};
+use onebit_shaders::rows::RowsKind;
 
 /// Every kernel.
 pub fn kernels() -> Vec<Kernel> {
@@ -10,7 +11,7 @@ pub fn kernels() -> Vec<Kernel> {
 }
 
 /// Products of every class for one, four and eight rows, the head, and two products in one.
-pub fn products() -> Vec<Product> {
+pub fn products() -> Vec<Product<'static>> {
     let mut products = Vec::new();
     for class in StorageClass::ALL {
         for m in [1, 4, 8] {
@@ -28,7 +29,7 @@ pub fn products() -> Vec<Product> {
     products
 }
 
-fn product(parts: &[(StorageClass, usize)], k: usize, m: usize) -> Product {
+fn product(parts: &[(StorageClass, usize)], k: usize, m: usize) -> Product<'static> {
     let is_float = |class| onebit_plan::layout::Layout::of(class).is_none();
     let part = |&(class, n)| Part { class, n, output: Output::Arena { stride: n } };
     Product {

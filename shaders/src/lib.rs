@@ -6,6 +6,7 @@
 //! a plan or a device.
 #![forbid(unsafe_code)]
 
+pub mod attention;
 mod compile;
 mod kernel;
 pub mod rows;

@@ -15,8 +15,8 @@
 
 mod check;
 mod emit;
-mod functions;
-mod layout;
+pub(crate) mod functions;
+pub(crate) mod layout;
 pub mod record;
 mod value;
 
@@ -110,7 +110,7 @@ pub fn kernel(
     let mut source = Source::default();
     emit(&mut source, 0, program, Place::Grid { kind, workgroup, logits });
     let (heads, width) = (program.heads, program.width);
-    let digest = digest(program, logits);
+    let digest = digest(&format!("{program:?} {logits:?}"));
     let name = format!("rows-{}-{heads}x{width}-{digest:016x}", kind.name());
     Ok(source.finish(name, workgroup))
 }
@@ -121,10 +121,9 @@ fn workgroup(program: &RowProgram) -> u32 {
     fours.next_power_of_two().clamp(64, 256) as u32
 }
 
-/// FNV-1a of all that a program says, so that equal names stand for equal kernels.
-fn digest(program: &RowProgram, logits: Option<ArgId>) -> u64 {
+/// FNV-1a of a text that says all of a kernel, so that equal names stand for equal kernels.
+pub(crate) fn digest(text: &str) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let text = format!("{program:?} {logits:?}");
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }

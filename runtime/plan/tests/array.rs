@@ -59,6 +59,7 @@ fn manifest() -> Manifest {
                 rounding: 0.01,
             }],
         }),
+        gpu: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod audit;
 mod class;
 mod compile;
 mod kernel;
+pub mod pick;
 mod post;
 pub mod product;
 pub mod rows;

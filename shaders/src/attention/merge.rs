@@ -3,7 +3,7 @@
 use onebit_plan::gpu::{binding, record, step};
 
 use super::{
-    AttentionError, LOWEST, Shape, check, declare_shares, digest, out_word, partial_words,
+    AttentionError, LOWEST, Shape, check, declare_shares, fingerprint, out_word, partial_words,
 };
 use crate::kernel::{Immediate, Kernel, Source};
 use crate::rows::RowsKind;
@@ -80,7 +80,7 @@ pub fn merge_kernel(shape: &Shape, splits: u32, out: MergeOut) -> Result<Kernel,
         MergeOut::Records => "records",
         MergeOut::Floats => "floats",
     };
-    let digest = digest(&format!("{shape:?} {splits} {out:?}"));
+    let digest = fingerprint(&format!("{shape:?} {splits} {out:?}"));
     let Shape { heads, value_dim, .. } = shape;
     let name = format!("merge-{form}-{heads}x{value_dim}-s{splits}-{digest:016x}");
     Ok(source.finish(name, workgroup))

@@ -31,7 +31,7 @@ pub use merge::{MergeOut, emit_merge, merge_kernel};
 pub use write::cache_write;
 
 use crate::kernel::{Immediate, Kernel, Source};
-use crate::rows::{RowsKind, Unfit, digest};
+use crate::rows::{RowsKind, Unfit, fingerprint};
 
 /// Floats of an invocation's sums: what its registers hold beside the keys and values under way.
 const SUMS: u32 = 64;
@@ -185,7 +185,7 @@ pub fn kernel(
         KeyValue::Cached => "cached",
         KeyValue::Fresh { .. } => "fresh",
     };
-    let digest = digest(&format!("{shape:?} {q:?} {kv:?}"));
+    let digest = fingerprint(&format!("{shape:?} {q:?} {kv:?}"));
     let Shape { heads, kv_heads, key_dim, value_dim, .. } = shape;
     let name = format!(
         "attention-{form}-{heads}x{kv_heads}x{key_dim}x{value_dim}-s{splits}-{digest:016x}"

@@ -3,7 +3,7 @@
 use onebit_plan::gpu::binding;
 
 use super::{
-    AttentionError, Operand, Shape, check, declare_bases, declare_halves, declare_row, digest,
+    AttentionError, Operand, Shape, check, declare_bases, declare_halves, declare_row, fingerprint,
     operand, words,
 };
 use crate::kernel::{Kernel, Source};
@@ -31,7 +31,7 @@ pub fn cache_write(
     operand::values(shape).emit(&mut source, v, WORKGROUP)?;
     store(&mut source, shape);
     let Shape { kv_heads, key_dim, value_dim, .. } = shape;
-    let digest = digest(&format!("{shape:?} {k:?} {v:?}"));
+    let digest = fingerprint(&format!("{shape:?} {k:?} {v:?}"));
     let name = format!("cache-{kv_heads}x{key_dim}x{value_dim}-{digest:016x}");
     Ok(source.finish(name, WORKGROUP))
 }

@@ -110,7 +110,7 @@ pub fn kernel(
     let mut source = Source::default();
     emit(&mut source, 0, program, Place::Grid { kind, workgroup, logits });
     let (heads, width) = (program.heads, program.width);
-    let digest = digest(&format!("{program:?} {logits:?}"));
+    let digest = digest(program, logits);
     let name = format!("rows-{}-{heads}x{width}-{digest:016x}", kind.name());
     Ok(source.finish(name, workgroup))
 }
@@ -121,8 +121,13 @@ fn workgroup(program: &RowProgram) -> u32 {
     fours.next_power_of_two().clamp(64, 256) as u32
 }
 
-/// FNV-1a of a text that says all of a kernel, so that equal names stand for equal kernels.
-pub(crate) fn digest(text: &str) -> u64 {
+/// FNV-1a of all that a program says, so that equal names stand for equal kernels.
+pub(crate) fn digest(program: &RowProgram, logits: Option<ArgId>) -> u64 {
+    fingerprint(&format!("{program:?} {logits:?}"))
+}
+
+/// FNV-1a of a text.
+pub(crate) fn fingerprint(text: &str) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))

@@ -187,7 +187,8 @@ fn describe(
     let modern = basic.api_version >= vk::API_VERSION_1_3;
     let queue = compute_queue(instance, handle);
     let features = Supported::ask(instance, handle, modern);
-    let matrices = match has(khr::cooperative_matrix::NAME) && features.matrices {
+    let has_matrices = has(khr::cooperative_matrix::NAME) && features.matrices;
+    let matrices = match has_matrices && instance.takes_matrices() {
         true => matrices(instance, handle)?,
         false => Vec::new(),
     };

@@ -12,6 +12,9 @@ use crate::{Commands, Device, VulkanError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) u64);
 
+/// Commands of one submission.
+const SUBMIT_LIMIT: usize = 64;
+
 pub(crate) struct QueueState {
     pub(crate) handle: vk::Queue,
     /// Value of the timeline after the last submission.
@@ -24,17 +27,18 @@ impl Device {
     /// times, and may be submitted again before they ended.
     ///
     /// # Errors
-    /// No commands, commands of another device; what the driver refuses.
+    /// No commands or more than 64, commands of another device; what the driver refuses.
     pub fn submit(&self, commands: &[&Commands]) -> Result<Ticket, VulkanError> {
         let foreign = |commands: &&Commands| !std::ptr::eq(&raw const **commands.device(), self);
-        if commands.is_empty() || commands.iter().any(foreign) {
-            let (what, allowed) = ("a submission".into(), "its own commands, at least one".into());
+        if !(1..=SUBMIT_LIMIT).contains(&commands.len()) || commands.iter().any(foreign) {
+            let what = "the commands of a submission".into();
+            let allowed = format!("1..={SUBMIT_LIMIT}, all its own");
             return Err(VulkanError::Limit { what, found: commands.len() as u64, allowed });
         }
-        let buffers: Vec<_> = commands
-            .iter()
-            .map(|it| vk::CommandBufferSubmitInfo::default().command_buffer(it.handle()))
-            .collect();
+        let mut buffers = [vk::CommandBufferSubmitInfo::default(); SUBMIT_LIMIT];
+        for (info, commands) in buffers.iter_mut().zip(commands) {
+            *info = info.command_buffer(commands.handle());
+        }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = queue.last + 1;
         let signals = [vk::SemaphoreSubmitInfo::default()
@@ -42,7 +46,7 @@ impl Device {
             .value(ticket)
             .stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS)];
         let submit = vk::SubmitInfo2::default()
-            .command_buffer_infos(&buffers)
+            .command_buffer_infos(&buffers[..commands.len()])
             .signal_semaphore_infos(&signals);
         // SAFETY: the lock makes this the only use of the queue; the commands are finished, of this
         // device, and wait in their drop for the ticket that they get below.

@@ -52,9 +52,8 @@ fn position(infos: &[&DeviceInfo], choice: &Choice) -> Result<usize, GpuError> {
         Choice::Best => {
             let able = (0..infos.len()).filter(|&at| infos[at].lacks.is_empty());
             able.min_by_key(|&at| rank(infos[at].kind)).ok_or_else(|| {
-                let reason = |info: &&DeviceInfo| {
-                    format!("{} lacks {}", info.name, info.lacks.join(", "))
-                };
+                let reason =
+                    |info: &&DeviceInfo| format!("{} lacks {}", info.name, info.lacks.join(", "));
                 GpuError::NoFit { reasons: infos.iter().map(reason).collect() }
             })
         }

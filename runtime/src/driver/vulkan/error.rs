@@ -24,9 +24,7 @@ pub enum GpuError {
     #[error("no step of the plan fits the device {device}: {}", reasons.join("; "))]
     NoEntry { device: String, reasons: Vec<String> },
     /// A window that the device's shaders cannot see as a whole.
-    #[error(
-        "{what} needs a window of {bytes} bytes, the device {device} allows {most}"
-    )]
+    #[error("{what} needs a window of {bytes} bytes, the device {device} allows {most}")]
     Window { what: String, bytes: u64, device: String, most: u64 },
 }
 

@@ -196,6 +196,45 @@ fn a_step_is_measured_dispatch_by_dispatch() {
 }
 
 #[test]
+fn the_program_profiles_and_writes_logits() {
+    if lavapipe().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let plan = gpu_plan(folder.path(), |_| {});
+    let run = |command: &str, options: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_onebit-rt"))
+            .arg(command)
+            .arg(&plan)
+            .args(["--device", "vulkan", "--gpu", "llvmpipe"])
+            .args(options)
+            .env("XDG_CACHE_HOME", folder.path())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = run("profile", &["--rows", "3", "--depth", "9", "-r", "2"]);
+    assert!(text.contains("entry many, 3 rows at depth 9: 3 dispatches, 2 barriers"), "{text}");
+    assert!(text.contains("@sums, pick") && text.contains("total"), "{text}");
+    let report: serde_json::Value =
+        serde_json::from_str(&run("profile", &["--rows", "20", "--json"])).unwrap();
+    assert_eq!((&report["each"][0]["kernel"], &report["rows"]), (&"sum".into(), &20.into()));
+    assert_eq!(report["sums"].as_array().unwrap().len(), 3);
+    assert!(report["seconds"].as_f64().unwrap() > 0.0);
+    let cached = fs::read_dir(folder.path().join("onebit")).unwrap().count();
+    assert_eq!(cached, 1, "compiled pipelines are kept");
+    let file = folder.path().join("logits.npy");
+    run("logits", &["--tokens", "5,7,11", "-o", file.to_str().unwrap()]);
+    let bytes = fs::read(file).unwrap();
+    let floats = bytes[bytes.len() - 3 * 4 * WIDTH..].chunks_exact(4);
+    let logits: Vec<f32> = floats.map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect();
+    let picks: Vec<u32> = logits.chunks(WIDTH).map(greedy).collect();
+    assert_eq!(picks, [expected(&[5]), expected(&[5, 7]), expected(&[5, 7, 11])]);
+}
+
+#[test]
 fn the_first_module_and_entry_that_fit_are_taken() {
     let Some(index) = lavapipe() else { return };
     // Lavapipe 25 has no matrices, and no device has subgroups of 1.

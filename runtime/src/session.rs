@@ -216,10 +216,11 @@ impl Session {
         let mut rows = self.share_rows();
         self.gather_rows();
         self.outputs.clear();
-        if !self.rows.is_empty() && !(known == 0 && self.run_ahead(most)?) {
-            self.run()?;
-        }
         if !self.rows.is_empty() {
+            let ran = known == 0 && self.run_ahead(most)?;
+            if !ran {
+                self.run()?;
+            }
             self.first = (self.first + 1) % self.slots.len().max(1);
         }
         rows.rows += known;

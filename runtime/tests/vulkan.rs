@@ -351,7 +351,7 @@ fn amds_driver_takes_every_call() {
         }
     }
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "in_the_shim", "--ignored", "--nocapture"])
+        .args(["--exact", "in_the_shim", "--nocapture"])
         .env("LD_PRELOAD", SHIM)
         .env("AMDGPU_GPU_ID", "gfx1150")
         .env("VK_ICD_FILENAMES", RADV)
@@ -364,9 +364,13 @@ fn amds_driver_takes_every_call() {
     assert!(text.contains("1 passed") && errors.contains("ran on"), "{text}\n{errors}");
 }
 
+/// What `amds_driver_takes_every_call` runs in a process of its own.
 #[test]
-#[ignore = "a child process of amds_driver_takes_every_call"]
 fn in_the_shim() {
+    if !fs::read_to_string("/proc/self/maps").is_ok_and(|maps| maps.contains(SHIM)) {
+        eprintln!("skipped: another test runs this one behind the shim");
+        return;
+    }
     let options = options(0, 2);
     let mut driver = VulkanDriver::load(open(|_| {}), &options).unwrap();
     let mut logits = vec![0.0; WIDTH];

@@ -17,6 +17,9 @@ const SUBMIT_LIMIT: usize = 64;
 
 pub(crate) struct QueueState {
     pub(crate) handle: vk::Queue,
+    /// Counts submissions that ended. Made for the first: drivers without hardware, which compile
+    /// and do no more, have none.
+    pub(crate) timeline: Option<vk::Semaphore>,
     /// Value of the timeline after the last submission.
     pub(crate) last: u64,
 }
@@ -40,9 +43,11 @@ impl Device {
             *info = info.command_buffer(commands.handle());
         }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeline = queue.timeline.map_or_else(|| self.make_timeline(), Ok)?;
+        queue.timeline = Some(timeline);
         let ticket = queue.last + 1;
         let signals = [vk::SemaphoreSubmitInfo::default()
-            .semaphore(self.timeline)
+            .semaphore(timeline)
             .value(ticket)
             .stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS)];
         let submit = vk::SubmitInfo2::default()
@@ -65,7 +70,11 @@ impl Device {
     /// # Errors
     /// [`VulkanError::Timeout`], [`VulkanError::Lost`].
     pub fn wait(&self, ticket: Ticket, timeout: Duration) -> Result<(), VulkanError> {
-        let (semaphores, values) = ([self.timeline], [ticket.0]);
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        // A ticket is of a submission, which made it.
+        let Some(timeline) = queue.timeline else { return Ok(()) };
+        drop(queue);
+        let (semaphores, values) = ([timeline], [ticket.0]);
         let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
         let limit = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
         // SAFETY: the semaphore is this device's timeline.
@@ -76,5 +85,15 @@ impl Device {
             },
             _ => VulkanError::call("wait for submitted work", result),
         })
+    }
+
+    fn make_timeline(&self) -> Result<vk::Semaphore, VulkanError> {
+        let mut kind = vk::SemaphoreTypeCreateInfo::default()
+            .semaphore_type(vk::SemaphoreType::TIMELINE)
+            .initial_value(0);
+        let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
+        // SAFETY: the feature is enabled.
+        unsafe { self.handle.create_semaphore(&info, None) }
+            .map_err(VulkanError::during("make a semaphore"))
     }
 }

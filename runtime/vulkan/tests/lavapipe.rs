@@ -5,11 +5,41 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{assert_valid, lavapipe, pipeline, spirv};
+use common::{pipeline, spirv};
 use onebit_vulkan::{
-    Buffer, Device, Inspect, Pipeline, PipelineCache, PipelineDesc, Place, Recorder, Transfer,
-    Validation, VulkanError,
+    Buffer, Device, Inspect, Instance, Pipeline, PipelineCache, PipelineDesc, Place, Recorder,
+    Transfer, Validation, VulkanError,
 };
+
+/// Lavapipe with the validation layer, or a loud line about why not. Chosen by what the drivers
+/// say of themselves, so no environment is needed.
+fn lavapipe(validation: Validation) -> Option<(Instance, Arc<Device>)> {
+    let instance = match Instance::new(validation) {
+        Err(error @ (VulkanError::NoLoader { .. } | VulkanError::NoDriver)) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+        Err(error @ VulkanError::NoLayer { .. }) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+        other => other.unwrap(),
+    };
+    let devices = instance.devices().unwrap();
+    let Some(found) = devices.iter().find(|device| device.info().is_lavapipe()) else {
+        eprintln!("skipped: lavapipe is not among the {} devices", devices.len());
+        return None;
+    };
+    let device = found.open().unwrap();
+    Some((instance, device))
+}
+
+/// What the validation layer found must be nothing.
+#[track_caller]
+fn assert_valid(instance: &Instance) {
+    let findings = instance.take_findings();
+    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
+}
 
 /// Adds `p.x` to each of `p.n` words.
 const ADD: &str = "

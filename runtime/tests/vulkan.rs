@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gpu::{Part, VOCABULARY, gpu_plan, successor};
 use onebit_plan::PlanFile;
@@ -40,7 +41,8 @@ fn lavapipe() -> Option<usize> {
 
 fn options(index: usize, slots: u32) -> VulkanOptions {
     let device = Choice::Index(index);
-    VulkanOptions { device, slots, validation: Validation::Synchronisation, cache: None }
+    let validation = Validation::Synchronisation;
+    VulkanOptions { device, slots, validation, cache: None, burst: Duration::MAX }
 }
 
 fn open(change: impl FnOnce(&mut Part)) -> Arc<PlanFile> {
@@ -97,6 +99,9 @@ fn tokens_ahead_are_those_of_single_steps() {
     let mut picks = vec![0; 3 * GPU_AHEAD];
     for slots in [1, 3] {
         let rows: Vec<Row> = (0..slots).map(|slot| row(20 + slot, 0, slot, true)).collect();
+        // The first burst tells how long a step takes.
+        let first = driver.decode_ahead(&rows, 100, &mut picks).unwrap();
+        assert_eq!(first, if slots == 1 { 1 } else { GPU_AHEAD });
         let steps = driver.decode_ahead(&rows, 100, &mut picks).unwrap();
         assert_eq!(steps, GPU_AHEAD);
         for slot in 0..slots {
@@ -166,6 +171,18 @@ fn sessions_give_the_same_text_with_and_without_steps_ahead() {
     assert_eq!(ahead, single);
     assert!(ahead.iter().any(|tokens| tokens.len() > GPU_AHEAD), "{ahead:?}");
     assert_eq!(run(Box::new(load(index, 1)), &requests[5..])[0], single[5]);
+}
+
+#[test]
+fn bursts_are_short() {
+    let Some(index) = lavapipe() else { return };
+    let options = VulkanOptions { burst: Duration::ZERO, ..options(index, 1) };
+    let mut driver = VulkanDriver::load(open(|_| {}), &options).unwrap();
+    let mut picks = vec![0; GPU_AHEAD];
+    for position in 0..3 {
+        let row = row(1, position, 0, true);
+        assert_eq!(driver.decode_ahead(&[row], GPU_AHEAD, &mut picks).unwrap(), 1);
+    }
 }
 
 #[test]
@@ -379,6 +396,7 @@ fn in_the_shim() {
     }
     let rows = [row(5, 0, 0, true), row(5, 0, 1, true)];
     let mut picks = vec![0; 2 * GPU_AHEAD];
+    assert_eq!(driver.decode_ahead(&rows, GPU_AHEAD, &mut picks).unwrap(), 1);
     assert_eq!(driver.decode_ahead(&rows, GPU_AHEAD, &mut picks).unwrap(), GPU_AHEAD);
     assert_valid(&driver);
     eprintln!("ran on {} {}", driver.device().name, driver.device().driver.info);

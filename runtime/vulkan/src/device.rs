@@ -83,7 +83,7 @@ fn create(physical: &PhysicalDevice, queue_family: u32) -> Result<ash::Device, V
     let queues = [vk::DeviceQueueCreateInfo::default()
         .queue_family_index(queue_family)
         .queue_priorities(&priorities)];
-    let (v10, mut v11, mut v12, mut v13) = physical::supported(physical).enable();
+    let (mut v11, mut v12, mut v13) = physical::supported(physical).enable();
     let matrices = [CooperativeF16, CooperativeI8].iter().any(|it| info.features.contains(it));
     let mut matrix =
         vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(matrices);
@@ -92,7 +92,6 @@ fn create(physical: &PhysicalDevice, queue_family: u32) -> Result<ash::Device, V
     let mut extensions: Vec<*const c_char> = Vec::new();
     let mut create = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
-        .enabled_features(&v10)
         .push_next(&mut v11)
         .push_next(&mut v12)
         .push_next(&mut v13);

@@ -15,7 +15,7 @@ mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onebit_plan::PlanFile;
 use onebit_plan::gpu::{GPU_AHEAD, GPU_ROWS, GpuPlan, step};
@@ -34,7 +34,7 @@ pub use onebit_vulkan as api;
 pub use profile::{Measured, Profile};
 
 /// How to set a Vulkan driver up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct VulkanOptions {
     pub device: Choice,
     /// Cache slots to allocate, at most those of the plan.
@@ -42,6 +42,21 @@ pub struct VulkanOptions {
     pub validation: Validation,
     /// Folder for compiled pipelines; `None` keeps none.
     pub cache: Option<PathBuf>,
+    /// Longest time that steps without a look at their tokens may take together: people wait for
+    /// them, and systems stop work that keeps a device for seconds.
+    pub burst: Duration,
+}
+
+impl Default for VulkanOptions {
+    fn default() -> Self {
+        Self {
+            device: Choice::Best,
+            slots: 1,
+            validation: Validation::Off,
+            cache: None,
+            burst: Duration::from_millis(100),
+        }
+    }
 }
 
 /// A plan's steps on a Vulkan device.
@@ -54,6 +69,9 @@ pub struct VulkanDriver {
     /// What goes into the step buffer, and what comes back of it.
     words: Vec<u32>,
     picks: Vec<u32>,
+    burst: Duration,
+    /// What a step of the last burst took; all of a burst before the first.
+    step_time: Duration,
     pipelines: Vec<Option<Arc<Pipeline>>>,
     notes: Vec<String>,
     plan: Arc<PlanFile>,
@@ -117,6 +135,8 @@ impl VulkanDriver {
             readback,
             words: vec![0; step::PICKS],
             picks: vec![0; GPU_AHEAD * GPU_ROWS],
+            burst: options.burst,
+            step_time: options.burst,
             pipelines,
             notes: selection.notes,
             buffers,
@@ -200,13 +220,21 @@ impl VulkanDriver {
         self.fill_step(rows)?;
         let entry = &self.fitting(rows.len()).commands;
         let all = [entry; GPU_AHEAD];
+        let start = Instant::now();
         self.run(&all[..steps])?;
+        self.step_time = start.elapsed() / steps as u32;
         let found = &mut self.picks[..steps * GPU_ROWS];
         self.buffers.step.read(4 * step::PICKS as u64, bytemuck::cast_slice_mut(found))?;
         for (to, from) in picks.chunks_exact_mut(rows.len()).zip(found.chunks_exact(GPU_ROWS)) {
             to.copy_from_slice(&from[..rows.len()]);
         }
         Ok(())
+    }
+
+    /// Steps of a burst, at least one.
+    fn burst_steps(&self) -> usize {
+        let steps = self.burst.as_nanos() / self.step_time.as_nanos().max(1);
+        steps.clamp(1, GPU_AHEAD as u128) as usize
     }
 
     fn gpu_plan(&self) -> Result<&GpuPlan, GpuError> {
@@ -233,7 +261,7 @@ impl Driver for VulkanDriver {
         let width = self.limits.vocabulary as usize;
         self.check.check(rows, rows.iter().filter(|row| row.output).count() * width)?;
         let last = rows.iter().map(|row| row.position).max().unwrap_or(0);
-        let steps = steps.min(GPU_AHEAD).min((self.limits.context - last) as usize);
+        let steps = steps.min(self.burst_steps()).min((self.limits.context - last) as usize);
         let picks = match picks.get_mut(..steps * rows.len()) {
             Some(picks) if rows.iter().all(|row| row.output) => picks,
             _ => {

@@ -26,7 +26,12 @@ pub(super) fn findings(roots: &Roots) -> Vec<Finding> {
         }
         Some(Ok(_)) => findings.push(no_device("none".into())),
         Some(Err(error)) => findings.push(no_device(error.to_string())),
-        None => findings.push(Finding::unknown("device", "no loader to ask")),
+        None => findings.push(match instance {
+            Err(error @ VulkanError::NoDriver) => {
+                Finding::missing("device", "no driver that starts", error.help())
+            }
+            _ => Finding::unknown("device", "no loader to ask"),
+        }),
     }
     findings
 }

@@ -18,6 +18,8 @@ pub enum Immediate {
     Records,
     /// First word of a product's input floats in the arena.
     Floats,
+    /// First word of attention's partial results in the arena, a multiple of 4.
+    Partials,
     /// First word of result `index` in its binding; 16-byte words for records.
     Out { index: usize },
 }
@@ -59,7 +61,7 @@ const BINDINGS: [(&str, &str); binding::COUNT as usize] = [
     ("vectors", "array<f32>"),
     ("arena", "array<u32>"),
     ("records", "array<vec4<u32>>"),
-    ("cache", "array<u32>"),
+    ("cache", "array<vec4<u32>>"),
     ("step", "array<u32>"),
     ("logits", "array<f32>"),
     ("rope", "array<f32>"),

@@ -6,10 +6,12 @@
 //! a plan or a device.
 #![forbid(unsafe_code)]
 
+pub mod attention;
 mod audit;
 mod class;
 mod compile;
 mod kernel;
+pub mod pick;
 mod post;
 pub mod product;
 pub mod rows;

@@ -46,8 +46,8 @@ pub struct Job<'a> {
     pub program: &'a RowProgram,
     pub workgroup: u32,
     pub rows: RowSet,
-    /// Mini-row of the arguments that the program's first is, where a workgroup computes some
-    /// only, and how many those are.
+    /// The first mini-row and how many of them, where a workgroup computes some only. Those
+    /// behind the program's last are copies of it.
     pub first_head: Option<(String, usize)>,
     /// One for each store.
     pub targets: Vec<Target>,
@@ -326,7 +326,9 @@ impl Job<'_> {
 
     fn spot(&self, tag: &str) -> Spot {
         let head = match &self.first_head {
-            Some((first, _)) => format!("({first} + head{tag})"),
+            Some((first, _)) => {
+                format!("min({first} + head{tag}, {}u)", self.program.heads - 1)
+            }
             None => format!("head{tag}"),
         };
         Spot { tag: tag.to_owned(), head, element: format!("e{tag}") }

@@ -16,7 +16,7 @@
 mod check;
 mod emit;
 pub(crate) mod functions;
-mod layout;
+pub(crate) mod layout;
 pub mod record;
 mod value;
 
@@ -123,8 +123,12 @@ fn workgroup(program: &RowProgram) -> u32 {
 
 /// FNV-1a of all that a program says, so that equal names stand for equal kernels.
 pub(crate) fn digest(program: &RowProgram, logits: Option<ArgId>) -> u64 {
+    fingerprint(&format!("{program:?} {logits:?}"))
+}
+
+/// FNV-1a of a text.
+pub(crate) fn fingerprint(text: &str) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let text = format!("{program:?} {logits:?}");
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }

@@ -117,12 +117,12 @@ fn merge(source: &mut Source, shape: &Shape, splits: u32) {
     let base = source.immediate(Immediate::Partials);
     let (dim, each, heads) = (shape.value_dim, partial_words(shape), shape.heads);
     source.line(format!("let h = e / {dim}u;\nlet four = (e - h * {dim}u) / 4u;"));
-    source.line(format!("let from = {base} / 4u + (row * {heads}u + h) * {}u;", splits * each));
+    source.line(format!("let first = {base} / 4u + (row * {heads}u + h) * {}u;", splits * each));
     source.line(format!("var top = {LOWEST};\nvar total = 0.0;\nvar sum = vec4<f32>(0.0);"));
     source.line(format!("for (var s = 0u; s < used; s += {AT_ONCE}u) {{"));
     for i in 0..AT_ONCE {
         source.line(format!(
-            "let at{i} = from + min(s + {i}u, used - 1u) * {each}u;
+            "let at{i} = first + min(s + {i}u, used - 1u) * {each}u;
 let n{i} = bitcast<vec4<f32>>({records}[at{i} + {}u]);
 let x{i} = bitcast<vec4<f32>>({records}[at{i} + four]);",
             dim / 4

@@ -5,6 +5,7 @@ use std::io;
 use onebit_plan::PlanError;
 
 use crate::driver::npu::NpuError;
+use crate::driver::vulkan::GpuError;
 
 /// Any failure of the runtime. [`Error::help`] says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,9 @@ pub enum Error {
     /// The NPU, or the way to it.
     #[error(transparent)]
     Npu(#[from] NpuError),
+    /// The Vulkan device, or the way to it.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The plan needs something that this machine has not.
     #[error("the plan needs {needs}, this machine has {has}")]
     Requirement { needs: String, has: String },
@@ -54,6 +58,9 @@ pub enum Error {
     /// A logits buffer of the wrong size.
     #[error("a logits buffer of {found} floats, expected {expected}")]
     Logits { expected: usize, found: usize },
+    /// Room for too few tokens, or rows without outputs.
+    #[error("room for {found} tokens ahead, expected {expected}, all of rows with outputs")]
+    Picks { expected: usize, found: usize },
     /// Sampling where the last step gave no logits.
     #[error("slot {slot} has no logits: its last token was not in the last step")]
     NoLogits { slot: u32 },
@@ -74,6 +81,7 @@ impl Error {
         match self {
             Self::Plan(error) => error.help(),
             Self::Npu(error) => error.help(),
+            Self::Gpu(error) => error.help(),
             Self::Requirement { .. } => {
                 "compile the GGUF on this machine, or with `--target` set to it".into()
             }
@@ -103,6 +111,7 @@ impl Error {
             | Self::Slot { .. }
             | Self::Position { .. }
             | Self::Logits { .. }
+            | Self::Picks { .. }
             | Self::NoLogits { .. } => "see the contract of onebit_rt::driver::Driver".into(),
         }
     }

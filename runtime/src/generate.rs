@@ -140,7 +140,7 @@ fn admit(
         let limit = request.limit.unwrap_or(usize::MAX);
         running.push(Running { request: index, slot, produced: 0, limit });
         queue.pop_front();
-        session.push(slot, &request.prompt, Outputs::Last)?;
+        session.push(slot, &request.prompt, Outputs::Next)?;
         timing.prompt_tokens += request.prompt.len();
     }
     Ok(())
@@ -155,7 +155,9 @@ fn turn(
     observer: &mut dyn Observer,
 ) -> Result<ControlFlow<()>, Error> {
     let start = Instant::now();
-    let rows = session.step()?;
+    // Nobody asks for more tokens than the sequence that ends first.
+    let most = running.iter().map(|it| it.limit.saturating_sub(it.produced)).min().unwrap_or(1);
+    let rows = session.step_ahead(most)?;
     let mut drawn = 0;
     let mut flow = ControlFlow::Continue(());
     let mut index = 0;
@@ -211,7 +213,7 @@ fn extend(
     if sequence.produced == sequence.limit {
         return Ok(Some(Finish::Limit));
     }
-    match session.push(sequence.slot, &[token], Outputs::Last) {
+    match session.push(sequence.slot, &[token], Outputs::Next) {
         Ok(()) => Ok(None),
         Err(Error::ContextFull { .. }) => Ok(Some(Finish::ContextFull)),
         Err(error) => Err(error),

@@ -106,6 +106,12 @@ impl Sampler {
         }
     }
 
+    /// Whether it always draws the token with the highest logit, whatever came before.
+    pub fn is_greedy(&self) -> bool {
+        let Sampling { temperature, repeat_penalty, repeat_last_n, .. } = self.options;
+        temperature == 0.0 && (repeat_penalty == 1.0 || repeat_last_n == 0)
+    }
+
     /// Notes a token of the sequence, from the prompt or drawn.
     pub fn accept(&mut self, token: u32) {
         let capacity = self.options.repeat_last_n as usize;

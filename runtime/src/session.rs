@@ -18,6 +18,9 @@ pub enum Outputs {
     None,
     Last,
     All,
+    /// The last one, and only for [`Session::sample`]: where the driver picks tokens itself there
+    /// are no logits to look at.
+    Next,
 }
 
 /// One row of logits that the last step computed.
@@ -49,11 +52,36 @@ struct Slot {
     logits: Option<usize>,
     /// Rows of the coming step.
     share: usize,
+    /// Tokens that the driver picked ahead; all but the last already ran.
+    ahead: Vec<u32>,
+    /// Which of them is next, when that is known without logits.
+    picked: Option<usize>,
 }
 
 impl Slot {
     fn waiting(&self) -> usize {
         self.queue.len() - self.done
+    }
+
+    /// Whether the driver may pick this slot's tokens.
+    fn looks_ahead(&self) -> bool {
+        self.waiting() == 1 && self.outputs == Outputs::Next && self.sampler.is_greedy()
+    }
+
+    /// Whether the token that waits is the one that the driver picked and ran. `picked` is of the
+    /// step before.
+    fn ran_ahead(&self) -> bool {
+        let Some(at) = self.picked else { return false };
+        self.waiting() == 1
+            && at + 1 < self.ahead.len()
+            && self.outputs == Outputs::Next
+            && self.queue[self.done] == self.ahead[at]
+    }
+
+    /// Counts a token as run.
+    fn advance(&mut self) {
+        self.position += 1;
+        self.done += 1;
     }
 }
 
@@ -67,7 +95,11 @@ pub struct Session {
     rows: Vec<Row>,
     outputs: Vec<Output>,
     logits: Vec<f32>,
+    picks: Vec<u32>,
 }
+
+/// Tokens that a driver is asked for at once.
+const AHEAD: usize = 16;
 
 impl Session {
     /// A session with all of the driver's slots free.
@@ -82,6 +114,8 @@ impl Session {
             sampler: Sampler::new(Sampling::GREEDY),
             logits: None,
             share: 0,
+            ahead: Vec::with_capacity(AHEAD),
+            picked: None,
         };
         Self {
             driver,
@@ -92,6 +126,7 @@ impl Session {
             outputs: Vec::with_capacity(limits.max_rows),
             // Zeroed memory comes from the system untouched: rows that are never used cost none.
             logits: vec![0.0; limits.max_rows * limits.vocabulary as usize],
+            picks: vec![0; AHEAD * limits.max_rows],
         }
     }
 
@@ -116,6 +151,7 @@ impl Session {
         slot.done = 0;
         slot.sampler = Sampler::new(sampling);
         slot.logits = None;
+        slot.picked = None;
         Ok(SlotId(index as u32))
     }
 
@@ -163,31 +199,86 @@ impl Session {
     /// Runs one step over what is queued; nothing queued runs nothing.
     ///
     /// # Errors
-    /// What the driver refuses; the sequences are then unchanged.
+    /// What the driver refuses; the sequences are then unchanged, but for what they know ahead.
     pub fn step(&mut self) -> Result<StepRows, Error> {
-        let rows = self.share_rows();
+        self.step_ahead(1)
+    }
+
+    /// As [`Session::step`], for a caller that wants up to `most` tokens of every sequence and
+    /// draws them with [`Session::sample`]. Where all that waits is one token each of greedy
+    /// sequences with [`Outputs::Next`], the driver may run several steps at once; the following
+    /// calls then only hand out what it found. Sequences and tokens are the same with any `most`.
+    ///
+    /// # Errors
+    /// As of [`Session::step`].
+    pub fn step_ahead(&mut self, most: usize) -> Result<StepRows, Error> {
+        let known = self.take_ahead();
+        let mut rows = self.share_rows();
         self.gather_rows();
-        for slot in &mut self.slots {
-            slot.logits = None;
-        }
         self.outputs.clear();
-        if self.rows.is_empty() {
-            return Ok(rows);
+        if !self.rows.is_empty() {
+            let ran = known == 0 && self.run_ahead(most)?;
+            if !ran {
+                self.run()?;
+            }
+            self.first = (self.first + 1) % self.slots.len().max(1);
         }
+        rows.rows += known;
+        Ok(rows)
+    }
+
+    /// Lets sequences advance whose tokens the driver ran before; how many.
+    fn take_ahead(&mut self) -> usize {
+        let mut known = 0;
+        for slot in self.slots.iter_mut().filter(|slot| slot.open) {
+            slot.logits = None;
+            let next = slot.picked.filter(|_| slot.ran_ahead()).map(|at| at + 1);
+            if next.is_some() {
+                slot.advance();
+                known += 1;
+            }
+            slot.picked = next;
+        }
+        known
+    }
+
+    /// Lets the driver pick tokens, when that is all that is wanted; whether it did.
+    fn run_ahead(&mut self, most: usize) -> Result<bool, Error> {
+        let slots = &self.slots;
+        let alone = self.rows.iter().all(|row| slots[row.slot as usize].looks_ahead());
+        let most = most.min(AHEAD);
+        if most < 2 || !alone {
+            return Ok(false);
+        }
+        let steps = self.driver.decode_ahead(&self.rows, most, &mut self.picks)?;
+        if steps == 0 {
+            return Ok(false);
+        }
+        for (index, row) in self.rows.iter().enumerate() {
+            let slot = &mut self.slots[row.slot as usize];
+            slot.advance();
+            slot.ahead.clear();
+            let picks = self.picks[index..].iter().step_by(self.rows.len()).take(steps);
+            slot.ahead.extend(picks);
+            slot.picked = Some(0);
+        }
+        Ok(true)
+    }
+
+    /// Runs the gathered rows.
+    fn run(&mut self) -> Result<(), Error> {
         let outputs = self.rows.iter().filter(|row| row.output).count();
         let logits = &mut self.logits[..outputs * self.limits.vocabulary as usize];
         self.driver.step(&self.rows, logits)?;
         for row in &self.rows {
             let slot = &mut self.slots[row.slot as usize];
-            slot.position += 1;
-            slot.done += 1;
+            slot.advance();
             if row.output {
                 slot.logits = Some(self.outputs.len());
                 self.outputs.push(Output { slot: SlotId(row.slot), position: row.position });
             }
         }
-        self.first = (self.first + 1) % self.slots.len().max(1);
-        Ok(rows)
+        Ok(())
     }
 
     /// The rows of logits that the last step computed.
@@ -205,9 +296,10 @@ impl Session {
         &self.logits[index * width..][..width]
     }
 
-    /// Whether the last step computed logits for the sequence.
+    /// Whether the last step computed logits for the sequence, or picked its next token.
     pub fn has_logits(&self, id: SlotId) -> bool {
-        self.slots[id.0 as usize].logits.is_some()
+        let slot = &self.slots[id.0 as usize];
+        slot.logits.is_some() || slot.picked.is_some()
     }
 
     /// Draws the sequence's next token with its sampler. The token is not queued.
@@ -217,7 +309,11 @@ impl Session {
     /// [`Error::NotFinite`] when it gave no number for the token drawn.
     pub fn sample(&mut self, id: SlotId) -> Result<u32, Error> {
         let width = self.limits.vocabulary as usize;
-        let Some(index) = self.slot(id)?.logits else {
+        let slot = self.slot(id)?;
+        if let Some(at) = slot.picked {
+            return Ok(slot.ahead[at]);
+        }
+        let Some(index) = slot.logits else {
             return Err(Error::NoLogits { slot: id.0 });
         };
         let logits = &mut self.logits[index * width..][..width];
@@ -276,7 +372,7 @@ impl Session {
                 let last = (position - slot.position) as usize + 1 == slot.waiting();
                 let output = match slot.outputs {
                     Outputs::None => false,
-                    Outputs::Last => last,
+                    Outputs::Last | Outputs::Next => last,
                     Outputs::All => true,
                 };
                 self.rows.push(Row { token, position, slot: index, output });

@@ -249,11 +249,32 @@ fn wrong_use_exits_with_2() {
 }
 
 #[test]
+fn graphics_processors_are_chosen_and_left_only_by_name() {
+    let (_folder, plan) = plan();
+    let prompt = ["-p", "a", "-n", "5", "--temp", "0"];
+    let with = |options: &[&str]| run("run", &plan, &[&prompt, options].concat());
+    let vulkan = with(&["--device", "vulkan"]);
+    assert_fails(&vulkan, "the plan has nothing for a Vulkan device", "--target");
+    assert_fails(&with(&["--gpu", "0"]), "--gpu", "--device vulkan");
+    assert_fails(&with(&["--fallback", "cpu"]), "--fallback", "--device vulkan");
+    let fallback = with(&["--device", "vulkan", "--fallback", "cpu"]);
+    assert_eq!(stdout(&fallback), "bcdef\n");
+    let notes = String::from_utf8_lossy(&fallback.stderr);
+    assert!(notes.contains("nothing for a Vulkan device; running on the processor"), "{notes}");
+    let profile = run("profile", &plan, &[]);
+    assert_fails(&profile, "only steps on Vulkan devices", "--device vulkan");
+}
+
+#[test]
 fn doctor_tells_of_every_part_and_succeeds_where_plans_run() {
     let output = program().arg("doctor").output().unwrap();
     let text = stdout(&output);
     assert!(text.starts_with("CPU\n") && text.contains("\nNPU (optional)\n"), "{text}");
-    for what in ["machine", "features", "memory", "device", "firmware", "iommu", "memlock"] {
+    assert!(text.contains("\nVulkan (optional)\n"), "{text}");
+    for what in [
+        "loader", "drivers", "machine", "features", "memory", "device", "firmware", "iommu",
+        "memlock",
+    ] {
         let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some(what));
         let status = line.and_then(|line| line.split_whitespace().next());
         assert!(matches!(status, Some("ok" | "missing" | "unknown")), "{what}: {text}");

@@ -1,7 +1,9 @@
 //! Sessions and the generation queue over a driver whose every logit depends on the whole history
 //! of its slot, so that any mix-up of rows, slots or positions shows.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use onebit_rt::Error;
 use onebit_rt::driver::{Driver, Limits, Row, RowCheck};
@@ -18,24 +20,27 @@ struct Fake {
     check: RowCheck,
     cache: Vec<Vec<u32>>,
     steps: Vec<usize>,
+    /// Steps that it runs at once without a look at tokens.
+    ahead: usize,
+    /// Calls that asked for work.
+    calls: Rc<Cell<usize>>,
 }
 
 impl Fake {
     fn session(limits: Limits) -> Session {
+        Self::session_ahead(limits, 0).0
+    }
+
+    fn session_ahead(limits: Limits, ahead: usize) -> (Session, Rc<Cell<usize>>) {
+        let calls = Rc::new(Cell::new(0));
         let cache = vec![vec![0; limits.context as usize]; limits.slots as usize];
         let check = RowCheck::new(limits);
-        Session::new(Box::new(Self { limits, check, cache, steps: Vec::new() }))
-    }
-}
-
-impl Driver for Fake {
-    fn limits(&self) -> Limits {
-        self.limits
+        let (steps, shared) = (Vec::new(), Rc::clone(&calls));
+        (Session::new(Box::new(Self { limits, check, cache, steps, ahead, calls: shared })), calls)
     }
 
-    fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<(), Error> {
-        self.check.check(rows, logits.len())?;
-        self.steps.push(rows.len());
+    /// Writes the rows into the cache and gives the logits of those that want them.
+    fn run(&mut self, rows: &[Row], logits: &mut [f32]) {
         let mut out = logits.chunks_exact_mut(self.limits.vocabulary as usize);
         for row in rows {
             let history = &mut self.cache[row.slot as usize];
@@ -48,7 +53,43 @@ impl Driver for Fake {
                 out.next().unwrap().fill_with(|| random.unit() as f32 * 8.0);
             }
         }
+    }
+}
+
+impl Driver for Fake {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<(), Error> {
+        self.check.check(rows, logits.len())?;
+        self.steps.push(rows.len());
+        self.calls.set(self.calls.get() + 1);
+        self.run(rows, logits);
         Ok(())
+    }
+
+    fn decode_ahead(
+        &mut self,
+        rows: &[Row],
+        steps: usize,
+        picks: &mut [u32],
+    ) -> Result<usize, Error> {
+        let width = self.limits.vocabulary as usize;
+        let mut logits = vec![0.0; rows.len() * width];
+        self.check.check(rows, logits.len())?;
+        let last = rows.iter().map(|row| row.position).max().unwrap();
+        let steps = steps.min(self.ahead).min((self.limits.context - last) as usize);
+        self.calls.set(self.calls.get() + usize::from(steps > 0));
+        let mut rows = rows.to_vec();
+        for picks in picks.chunks_exact_mut(rows.len()).take(steps) {
+            self.run(&rows, &mut logits);
+            for ((row, pick), logits) in rows.iter_mut().zip(picks).zip(logits.chunks(width)) {
+                *pick = greedy(logits);
+                (row.token, row.position) = (*pick, row.position + 1);
+            }
+        }
+        Ok(steps)
     }
 }
 
@@ -120,6 +161,69 @@ fn a_batch_gives_what_solo_runs_give() {
             assert_eq!(record.finishes[index], alone.finishes[0]);
         }
     }
+}
+
+/// Steps that a driver runs ahead change neither tokens nor ends, whoever shares the session.
+#[test]
+fn running_ahead_changes_nothing_but_the_number_of_calls() {
+    let mixed: Vec<Request> = (0..40).map(request).collect();
+    let greedy: Vec<Request> = mixed.iter().step_by(2).cloned().collect();
+    for (requests, limit) in [(&greedy, Some(15)), (&greedy, None), (&mixed, Some(15))] {
+        let requests: Vec<Request> =
+            requests.iter().map(|it| Request { limit, ..it.clone() }).collect();
+        for (slots, max_rows) in [(32, 32), (5, 512), (1, 1)] {
+            let limits = Limits { slots, max_rows, ..LIMITS };
+            let run = |ahead| {
+                let (mut session, calls) = Fake::session_ahead(limits, ahead);
+                let mut record = Record::of(requests.len());
+                let is_end = |token| token == END;
+                let timing = generate(&mut session, &requests, &is_end, &mut record).unwrap();
+                (record, timing.generated, timing.decoded, calls.get())
+            };
+            let (plain, generated, decoded, calls) = run(0);
+            for ahead in [2, 7, 16, 100] {
+                let (record, found, found_decoded, fewer) = run(ahead);
+                assert_eq!(record.tokens, plain.tokens, "{ahead} ahead, {slots} slots");
+                assert_eq!(record.finishes, plain.finishes);
+                assert_eq!((found, found_decoded), (generated, decoded));
+                // Sequences that are not greedy have nobody wait for them.
+                let all_greedy = requests.iter().all(|it| it.sampling == Sampling::GREEDY);
+                let most = calls - usize::from(all_greedy);
+                assert!(fewer <= most, "{fewer} calls, {calls} without");
+            }
+        }
+    }
+}
+
+/// A caller may push something else than what the driver picked.
+#[test]
+fn what_ran_ahead_is_dropped_when_another_token_follows() {
+    let continuation = |ahead, most| {
+        let (mut session, _) = Fake::session_ahead(LIMITS, ahead);
+        let slot = session.open(Sampling::GREEDY).unwrap();
+        session.push(slot, &[1], Outputs::Next).unwrap();
+        let mut tokens = Vec::new();
+        for step in 0..20 {
+            session.step_ahead(most).unwrap();
+            assert!(session.has_logits(slot));
+            let drawn = session.sample(slot).unwrap();
+            assert_eq!(session.length(slot), step + 1);
+            tokens.push(if step % 5 == 3 { (drawn + 1) % 50 } else { drawn });
+            session.push(slot, &tokens[step..], Outputs::Next).unwrap();
+        }
+        tokens
+    };
+    assert_eq!(continuation(16, 16), continuation(0, 1));
+    let (mut session, _) = Fake::session_ahead(LIMITS, 16);
+    let slot = session.open(Sampling::GREEDY).unwrap();
+    session.push(slot, &[1], Outputs::Next).unwrap();
+    session.step_ahead(16).unwrap();
+    let pick = session.sample(slot).unwrap();
+    session.push(slot, &[pick], Outputs::All).unwrap();
+    session.step_ahead(16).unwrap();
+    assert_eq!(session.outputs().len(), 1, "logits are there for those who look");
+    session.step().unwrap();
+    assert!(!session.has_logits(slot), "nothing waits, nothing is known");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What must hold in every plan. Writer and reader run the same checks, so that nothing is
 //! written that cannot be read.
 
+mod gpu;
+mod spirv;
+
 use crate::abi::{ARRAY_GROUP, ARRAY_ROWS, BUFFER_ALIGN, KEY_TILE};
 use crate::header::{HEADER_BYTES, Header, MAGIC};
 use crate::manifest::{ArrayPlan, ArrayWeights, Manifest, Requirement, Segment, SegmentKind};
@@ -57,7 +60,13 @@ pub(crate) fn manifest(manifest: &Manifest, manifest_offset: u64) -> Result<(), 
     model(manifest)?;
     entries(manifest)?;
     weights(manifest)?;
-    array(manifest)
+    array(manifest)?;
+    gpu::gpu(manifest)
+}
+
+/// The SPIR-V modules of a manifest that passed [`manifest`], given the segment of shaders.
+pub(crate) fn shaders(manifest: &Manifest, bytes: &[u8]) -> Result<(), PlanError> {
+    manifest.gpu.as_ref().map_or(Ok(()), |plan| gpu::modules(plan, bytes))
 }
 
 fn segments(segments: &[Segment], manifest_offset: u64) -> Result<(), PlanError> {
@@ -143,16 +152,7 @@ fn weights(manifest: &Manifest) -> Result<(), PlanError> {
 /// A plan has all parts for a neural processor, or none.
 fn array(manifest: &Manifest) -> Result<(), PlanError> {
     for kind in [SegmentKind::ArrayConfiguration, SegmentKind::ArrayCalls] {
-        let present = length_of(manifest, kind) > 0;
-        if present != manifest.array.is_some() {
-            let words = |there: bool| if there { "present" } else { "absent" };
-            let expected = words(manifest.array.is_some());
-            return Err(PlanError::malformed(
-                format!("segment {kind:?}"),
-                expected,
-                words(present),
-            ));
-        }
+        present(manifest, kind, manifest.array.is_some())?;
     }
     let Some(plan) = &manifest.array else { return Ok(()) };
     array_calls(manifest, plan)?;
@@ -210,6 +210,16 @@ fn array_product(
         }
     }
     equal(&format!("weight bytes of {}", place()), call.weights, product.bytes)
+}
+
+/// Whether a segment is there exactly when the manifest speaks of it.
+fn present(manifest: &Manifest, kind: SegmentKind, expected: bool) -> Result<(), PlanError> {
+    let found = length_of(manifest, kind) > 0;
+    if found == expected {
+        return Ok(());
+    }
+    let words = |there: bool| if there { "present" } else { "absent" };
+    Err(PlanError::malformed(format!("segment {kind:?}"), words(expected), words(found)))
 }
 
 /// Whether a range lies in a segment of `length` bytes, from a multiple of `align` on.

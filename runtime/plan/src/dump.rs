@@ -1,5 +1,7 @@
 //! A manifest as text.
 
+mod gpu;
+
 use std::fmt::{self, Write};
 
 use crate::FORMAT_VERSION;
@@ -62,7 +64,8 @@ fn write(out: &mut String, manifest: &Manifest) -> fmt::Result {
             record.tensors.join(" + ")
         )?;
     }
-    manifest.array.as_ref().map_or(Ok(()), |plan| array(out, plan))
+    manifest.array.as_ref().map_or(Ok(()), |plan| array(out, plan))?;
+    manifest.gpu.as_ref().map_or(Ok(()), |plan| gpu::write(out, plan))
 }
 
 fn array(out: &mut String, plan: &ArrayPlan) -> fmt::Result {

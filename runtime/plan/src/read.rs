@@ -47,6 +47,8 @@ impl PlanFile {
         plan.verify(SegmentKind::Tokenizer)?;
         plan.verify(SegmentKind::ArrayConfiguration)?;
         plan.verify(SegmentKind::ArrayCalls)?;
+        plan.verify(SegmentKind::Shaders)?;
+        check::shaders(&plan.manifest, plan.segment(SegmentKind::Shaders))?;
         Ok(plan)
     }
 

@@ -2,7 +2,7 @@
 //! target's name only when it is complete and on disk.
 
 use std::fs::{File, Permissions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -93,6 +93,7 @@ impl PlanWriter {
         manifest.segments = std::mem::take(&mut self.segments);
         let manifest_offset = self.length;
         check::manifest(&manifest, manifest_offset)?;
+        check::shaders(&manifest, &self.written(&manifest, SegmentKind::Shaders)?)?;
         let bytes = codec::encode(&manifest)?;
         self.append(&bytes)?;
         let mut header = Header {
@@ -105,6 +106,20 @@ impl PlanWriter {
         header.digest = header.digest_of(&bytes);
         self.publish(&header.encode())?;
         Ok(manifest)
+    }
+
+    /// A segment's bytes, read back from the file; none when there is no such segment.
+    fn written(&mut self, manifest: &Manifest, kind: SegmentKind) -> Result<Vec<u8>, PlanError> {
+        let Some(segment) = manifest.segments.iter().find(|it| it.kind == kind) else {
+            return Ok(Vec::new());
+        };
+        let path = &self.path;
+        let failed = |source| PlanError::Io { action: "read back", path: path.clone(), source };
+        let mut bytes = vec![0; segment.length as usize];
+        self.file.seek(SeekFrom::Start(segment.offset)).map_err(failed)?;
+        self.file.read_exact(&mut bytes).map_err(failed)?;
+        self.file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(bytes)
     }
 
     fn publish(self, header: &[u8; HEADER_BYTES]) -> Result<(), PlanError> {

@@ -26,6 +26,8 @@ pub enum Command {
     Logits(Logits),
     /// Token ids of the text on standard input, on one line
     Tokenize(Tokenize),
+    /// Measure a step on a Vulkan device, dispatch by dispatch
+    Profile(Profile),
     /// Tell what this machine has of what plans need; exit code 0 if they run on its CPU
     Doctor,
 }
@@ -40,6 +42,15 @@ pub enum Device {
     /// As npu, on an emulated array, in programs built with the feature npu-emu: seconds a step
     /// for a model of 100 million weights
     NpuEmu,
+    /// A graphics processor, by Vulkan, for whole steps of a plan made for it
+    Vulkan,
+}
+
+/// Where to run what the device of choice cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fallback {
+    /// The processor
+    Cpu,
 }
 
 /// Plan and machine, the same for all commands that run steps.
@@ -53,6 +64,13 @@ pub struct Machine {
     /// Where to run
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     pub device: Device,
+    /// Vulkan device, by its number in `onebit-rt doctor` or a part of its name [default: a card
+    /// before a part of the processor, that before software]
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub gpu: Option<String>,
+    /// Where to run when the Vulkan device cannot, which is then said [default: nowhere]
+    #[arg(long, value_enum)]
+    pub fallback: Option<Fallback>,
 }
 
 #[derive(Args)]
@@ -153,6 +171,24 @@ pub struct Logits {
     /// File to write: f32, one row for each position, one column for each token of the vocabulary
     #[arg(short, long, value_name = "FILE.npy")]
     pub output: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Profile {
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Rows of the step, one token each of as many sequences
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub rows: NonZeroU32,
+    /// Tokens that each sequence holds already
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub depth: u32,
+    /// Timed runs, after one that warms up; figures are medians
+    #[arg(short, long, default_value = "20", value_name = "N")]
+    pub repetitions: NonZeroUsize,
+    /// Print JSON, with every dispatch
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -1,6 +1,7 @@
 //! From a path to a session.
 
-use std::path::Path;
+use std::env;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -9,18 +10,29 @@ use onebit_plan::manifest::SegmentKind;
 use onebit_rt::Error;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::npu;
+use onebit_rt::driver::vulkan::{Choice, VulkanDriver, VulkanOptions};
 use onebit_rt::session::Session;
 use onebit_tokenizer::Tokenizer;
 
-use super::args::{Device, Machine};
+use super::args::{Device, Fallback, Machine};
 use super::failure::Failure;
+use super::screen::note;
 
 /// A session on the machine's device, and a line about it.
 pub struct Loaded {
     pub session: Session,
+    /// Threads that compute; 1 when a graphics processor does.
     pub threads: usize,
+    pub memory: MemoryOf,
     /// `2 threads, avx512`
     pub device: String,
+}
+
+/// Whose memory weights are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryOf {
+    Processor,
+    Graphics,
 }
 
 /// Opens a plan and lets the kernel map its weights while the rest is set up.
@@ -36,6 +48,71 @@ pub fn open(path: &Path) -> Result<Arc<PlanFile>, Failure> {
 
 /// Loads a plan with so many cache slots, or as many as it has.
 pub fn load(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
+    check(machine)?;
+    if machine.device != Device::Vulkan {
+        return load_processor(plan, machine, slots);
+    }
+    match (vulkan(plan, machine, slots), machine.fallback) {
+        (Ok(driver), _) => Ok(Loaded {
+            threads: 1,
+            memory: MemoryOf::Graphics,
+            device: describe(&driver),
+            session: Session::new(Box::new(driver)),
+        }),
+        (Err(failure), Some(Fallback::Cpu)) => {
+            note(format_args!("note: {failure}; running on the processor\n"));
+            load_processor(plan, machine, slots)
+        }
+        (Err(failure), None) => Err(failure),
+    }
+}
+
+/// A driver on the machine's graphics processor. What it could not do and does not need is noted.
+pub fn vulkan(
+    plan: &Arc<PlanFile>,
+    machine: &Machine,
+    slots: u32,
+) -> Result<VulkanDriver, Failure> {
+    let device = machine.gpu.as_deref().map_or(Choice::Best, Choice::parse);
+    let cache = cache_folder();
+    let options = VulkanOptions { device, slots, cache, ..VulkanOptions::default() };
+    let driver = VulkanDriver::load(Arc::clone(plan), &options)?;
+    for text in driver.notes() {
+        note(format_args!("note: {text}\n"));
+    }
+    Ok(driver)
+}
+
+/// `AMD Radeon 8060S (RADV GFX1151), radv Mesa 25.0.7`
+pub fn describe(driver: &VulkanDriver) -> String {
+    let info = driver.device();
+    format!("{}, {} {}", info.name, info.driver.name, info.driver.info)
+}
+
+/// Options that have no meaning on the device.
+fn check(machine: &Machine) -> Result<(), Failure> {
+    let help = "add `--device vulkan`";
+    match machine {
+        Machine { device: Device::Vulkan, .. } => Ok(()),
+        Machine { gpu: Some(_), .. } => {
+            Err(Failure::other("`--gpu` chooses among Vulkan devices only", help))
+        }
+        Machine { fallback: Some(_), .. } => {
+            Err(Failure::other("`--fallback` is for Vulkan devices only", help))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the XDG base directory specification wants the cache. No folder, no cache.
+#[expect(clippy::disallowed_methods, reason = "the specification leaves no other way to know it")]
+fn cache_folder() -> Option<PathBuf> {
+    let named = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|it| it.is_absolute());
+    let folder = named.or_else(|| env::home_dir().map(|home| home.join(".cache")))?;
+    Some(folder.join("onebit"))
+}
+
+fn load_processor(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
     let options = CpuOptions { threads: machine.threads, slots };
     let on_array = |device| -> Result<CpuDriver, Failure> {
         let configuration = plan.segment(SegmentKind::ArrayConfiguration);
@@ -46,7 +123,7 @@ pub fn load(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loade
         Ok(CpuDriver::load_with_array(Arc::clone(plan), options, context)?)
     };
     let (driver, array) = match machine.device {
-        Device::Cpu => (CpuDriver::load(Arc::clone(plan), options)?, ""),
+        Device::Cpu | Device::Vulkan => (CpuDriver::load(Arc::clone(plan), options)?, ""),
         Device::Npu => (on_array(npu::Device::Hardware)?, ", npu"),
         Device::NpuEmu => (on_array(npu::Device::Emulator)?, ", emulated npu"),
     };
@@ -55,6 +132,7 @@ pub fn load(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loade
     let isa = format!("{:?}", driver.instruction_set()).to_lowercase();
     Ok(Loaded {
         threads,
+        memory: MemoryOf::Processor,
         device: format!("{threads} thread{plural}, {isa}{array}"),
         session: Session::new(Box::new(driver)),
     })

@@ -12,6 +12,7 @@ mod load;
 mod logits;
 mod npy;
 mod perplexity;
+mod profile;
 mod screen;
 mod tokenize;
 
@@ -28,6 +29,7 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Bench(options) => bench::run(&options),
         Command::Perplexity(options) => perplexity::run(&options),
         Command::Logits(options) => logits::run(&options),
+        Command::Profile(options) => profile::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),
         Command::Doctor => doctor::run(),
     }

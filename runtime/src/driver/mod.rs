@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod npu;
+pub mod vulkan;
 
 use crate::Error;
 
@@ -42,6 +43,24 @@ pub trait Driver {
     /// # Errors
     /// Rows outside the [`Limits`], or `logits` of another size. The cache is then unchanged.
     fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<(), Error>;
+
+    /// Continues sequences by up to `steps` tokens without a look at any: after each step the
+    /// token with the largest logit, the lowest of several, is the sequence's next. Every row has
+    /// `output` set and a slot of its own. `picks[step][row]` gets the tokens; the last of each
+    /// row has not run. Returns the steps done: fewer where the context ends or the driver takes
+    /// fewer at once, and 0 from a driver that cannot.
+    ///
+    /// # Errors
+    /// Rows outside the [`Limits`], too few `picks`, logits that are no numbers.
+    fn decode_ahead(
+        &mut self,
+        rows: &[Row],
+        steps: usize,
+        picks: &mut [u32],
+    ) -> Result<usize, Error> {
+        let _ = (rows, steps, picks);
+        Ok(0)
+    }
 }
 
 /// Checks the rows of a step against a driver's limits.

@@ -1,7 +1,7 @@
 //! An opened device with its one queue.
 
 use std::ffi::{CString, c_char};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::{ext, khr, vk};
 
@@ -16,8 +16,6 @@ pub struct Device {
     pub(crate) executables: Option<khr::pipeline_executable_properties::Device>,
     pub(crate) queue_family: u32,
     pub(crate) queue: Mutex<QueueState>,
-    /// Counts submissions that ended.
-    pub(crate) timeline: vk::Semaphore,
     names: Option<ext::debug_utils::Device>,
     physical: PhysicalDevice,
 }
@@ -39,24 +37,12 @@ impl Device {
         let names = instance.validates().then(load);
         // SAFETY: the device was created with one queue of this family.
         let queue = unsafe { handle.get_device_queue(queue_family, 0) };
-        let mut kind = vk::SemaphoreTypeCreateInfo::default()
-            .semaphore_type(vk::SemaphoreType::TIMELINE)
-            .initial_value(0);
-        let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
-        // SAFETY: the feature is enabled.
-        let timeline = unsafe { handle.create_semaphore(&info, None) };
-        let timeline = timeline.map_err(|result| {
-            // SAFETY: nothing was made with the device, and nobody else knows it.
-            unsafe { handle.destroy_device(None) };
-            VulkanError::call("make a semaphore", result)
-        })?;
         Ok(Arc::new(Self {
             handle,
             memory,
             executables,
             queue_family,
-            queue: Mutex::new(QueueState { handle: queue, last: 0 }),
-            timeline,
+            queue: Mutex::new(QueueState { handle: queue, timeline: None, last: 0 }),
             names,
             physical,
         }))
@@ -79,8 +65,11 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // SAFETY: whoever submitted has waited, see `Commands`; a lost device runs nothing.
-        unsafe { self.handle.destroy_semaphore(self.timeline, None) };
+        let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(timeline) = queue.timeline {
+            // SAFETY: whoever submitted has waited, see `Commands`; a lost device runs nothing.
+            unsafe { self.handle.destroy_semaphore(timeline, None) };
+        }
         // SAFETY: all that was made with the device kept it, so nothing of it is left.
         unsafe { self.handle.destroy_device(None) };
     }
@@ -94,7 +83,7 @@ fn create(physical: &PhysicalDevice, queue_family: u32) -> Result<ash::Device, V
     let queues = [vk::DeviceQueueCreateInfo::default()
         .queue_family_index(queue_family)
         .queue_priorities(&priorities)];
-    let (v10, mut v11, mut v12, mut v13) = physical::supported(physical).enable();
+    let (mut v11, mut v12, mut v13) = physical::supported(physical).enable();
     let matrices = [CooperativeF16, CooperativeI8].iter().any(|it| info.features.contains(it));
     let mut matrix =
         vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(matrices);
@@ -103,7 +92,6 @@ fn create(physical: &PhysicalDevice, queue_family: u32) -> Result<ash::Device, V
     let mut extensions: Vec<*const c_char> = Vec::new();
     let mut create = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
-        .enabled_features(&v10)
         .push_next(&mut v11)
         .push_next(&mut v12)
         .push_next(&mut v13);

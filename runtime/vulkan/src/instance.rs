@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) handle: ash::Instance,
     pub(crate) entry: ash::Entry,
     messenger: Option<Messenger>,
+    /// Version of Vulkan that the validation layer knows.
+    layer: Option<u32>,
 }
 
 struct Messenger {
@@ -44,7 +46,8 @@ struct Messenger {
 type Messages = Mutex<Vec<String>>;
 
 impl Instance {
-    /// Opens the loader, which looks for drivers.
+    /// Opens the loader, which looks for drivers. Behind a layer from before 1.3.255 devices show no
+    /// cooperative matrices, because it takes them for a mistake.
     ///
     /// # Errors
     /// No loader, no driver, a loader before 1.3; the layer that was asked for is missing.
@@ -54,12 +57,13 @@ impl Instance {
         let entry = unsafe { ash::Entry::load() }
             .map_err(|error| VulkanError::NoLoader { reason: error.to_string() })?;
         check_version(&entry)?;
-        if validation != Validation::Off && !has_layer(&entry)? {
-            return Err(VulkanError::NoLayer { layer: LAYER });
-        }
+        let layer = match validation {
+            Validation::Off => None,
+            Validation::Calls | Validation::Synchronisation => Some(layer_version(&entry)?),
+        };
         let handle = create(&entry, validation)?;
-        let mut shared = Shared { handle, entry, messenger: None };
-        if validation != Validation::Off {
+        let mut shared = Shared { handle, entry, messenger: None, layer };
+        if layer.is_some() {
             shared.messenger = Some(Messenger::new(&shared)?);
         }
         Ok(Self(Arc::new(shared)))
@@ -86,6 +90,11 @@ impl Shared {
     pub(crate) fn validates(&self) -> bool {
         self.messenger.is_some()
     }
+
+    /// Whether no layer stands in the way of VK_KHR_cooperative_matrix, which came with 1.3.255.
+    pub(crate) fn takes_matrices(&self) -> bool {
+        self.layer.is_none_or(|version| version >= vk::make_api_version(0, 1, 3, 255))
+    }
 }
 
 impl Drop for Shared {
@@ -110,11 +119,16 @@ fn check_version(entry: &ash::Entry) -> Result<(), VulkanError> {
     Ok(())
 }
 
-fn has_layer(entry: &ash::Entry) -> Result<bool, VulkanError> {
+/// Version of Vulkan that the validation layer knows.
+fn layer_version(entry: &ash::Entry) -> Result<u32, VulkanError> {
     // SAFETY: has no preconditions.
     let layers = unsafe { entry.enumerate_instance_layer_properties() }
         .map_err(VulkanError::during("list the loader's layers"))?;
-    Ok(layers.iter().any(|layer| layer.layer_name_as_c_str().is_ok_and(|it| it == layer_name())))
+    let is_ours = |layer: &&vk::LayerProperties| {
+        layer.layer_name_as_c_str().is_ok_and(|name| name == layer_name())
+    };
+    let layer = layers.iter().find(is_ours).ok_or(VulkanError::NoLayer { layer: LAYER })?;
+    Ok(layer.spec_version)
 }
 
 fn layer_name() -> &'static CStr {

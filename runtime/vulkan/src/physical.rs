@@ -187,7 +187,8 @@ fn describe(
     let modern = basic.api_version >= vk::API_VERSION_1_3;
     let queue = compute_queue(instance, handle);
     let features = Supported::ask(instance, handle, modern);
-    let matrices = match has(khr::cooperative_matrix::NAME) && features.matrices {
+    let has_matrices = has(khr::cooperative_matrix::NAME) && features.matrices;
+    let matrices = match has_matrices && instance.takes_matrices() {
         true => matrices(instance, handle)?,
         false => Vec::new(),
     };
@@ -239,8 +240,6 @@ pub(crate) struct Supported {
     int8: bool,
     memory_model: bool,
     storage16: bool,
-    int16: bool,
-    int64: bool,
     subgroup_operations: bool,
     pub(crate) matrices: bool,
     pub(crate) executables: bool,
@@ -264,7 +263,6 @@ impl Supported {
         }
         // SAFETY: the device is one of the instance's, the chain holds each structure once.
         unsafe { instance.handle.get_physical_device_features2(handle, &mut all) };
-        let (int16, int64) = (all.features.shader_int16, all.features.shader_int64);
         let on = |flag: vk::Bool32| flag == vk::TRUE;
         Self {
             integer_dot: on(v13.shader_integer_dot_product),
@@ -278,8 +276,6 @@ impl Supported {
             memory_model: on(v12.vulkan_memory_model) && on(v12.vulkan_memory_model_device_scope),
             storage16: on(v11.storage_buffer16_bit_access)
                 && on(v11.uniform_and_storage_buffer16_bit_access),
-            int16: on(int16),
-            int64: on(int64),
             subgroup_operations: modern && subgroup_operations(instance, handle),
             matrices: on(matrix.cooperative_matrix),
             executables: on(executable.pipeline_executable_info),
@@ -317,13 +313,10 @@ impl Supported {
     pub(crate) fn enable(
         &self,
     ) -> (
-        vk::PhysicalDeviceFeatures,
         vk::PhysicalDeviceVulkan11Features<'static>,
         vk::PhysicalDeviceVulkan12Features<'static>,
         vk::PhysicalDeviceVulkan13Features<'static>,
     ) {
-        let v10 =
-            vk::PhysicalDeviceFeatures::default().shader_int16(self.int16).shader_int64(self.int64);
         let v11 = vk::PhysicalDeviceVulkan11Features::default()
             .storage_buffer16_bit_access(self.storage16)
             .uniform_and_storage_buffer16_bit_access(self.storage16);
@@ -339,7 +332,7 @@ impl Supported {
             .compute_full_subgroups(self.full_subgroups)
             .synchronization2(self.synchronization2)
             .maintenance4(self.maintenance4);
-        (v10, v11, v12, v13)
+        (v11, v12, v13)
     }
 }
 

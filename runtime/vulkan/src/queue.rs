@@ -12,8 +12,14 @@ use crate::{Commands, Device, VulkanError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) u64);
 
+/// Commands of one submission.
+const SUBMIT_LIMIT: usize = 64;
+
 pub(crate) struct QueueState {
     pub(crate) handle: vk::Queue,
+    /// Counts submissions that ended. Made for the first: drivers without hardware, which compile
+    /// and do no more, have none.
+    pub(crate) timeline: Option<vk::Semaphore>,
     /// Value of the timeline after the last submission.
     pub(crate) last: u64,
 }
@@ -24,25 +30,28 @@ impl Device {
     /// times, and may be submitted again before they ended.
     ///
     /// # Errors
-    /// No commands, commands of another device; what the driver refuses.
+    /// No commands or more than 64, commands of another device; what the driver refuses.
     pub fn submit(&self, commands: &[&Commands]) -> Result<Ticket, VulkanError> {
         let foreign = |commands: &&Commands| !std::ptr::eq(&raw const **commands.device(), self);
-        if commands.is_empty() || commands.iter().any(foreign) {
-            let (what, allowed) = ("a submission".into(), "its own commands, at least one".into());
+        if !(1..=SUBMIT_LIMIT).contains(&commands.len()) || commands.iter().any(foreign) {
+            let what = "the commands of a submission".into();
+            let allowed = format!("1..={SUBMIT_LIMIT}, all its own");
             return Err(VulkanError::Limit { what, found: commands.len() as u64, allowed });
         }
-        let buffers: Vec<_> = commands
-            .iter()
-            .map(|it| vk::CommandBufferSubmitInfo::default().command_buffer(it.handle()))
-            .collect();
+        let mut buffers = [vk::CommandBufferSubmitInfo::default(); SUBMIT_LIMIT];
+        for (info, commands) in buffers.iter_mut().zip(commands) {
+            *info = info.command_buffer(commands.handle());
+        }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeline = queue.timeline.map_or_else(|| self.make_timeline(), Ok)?;
+        queue.timeline = Some(timeline);
         let ticket = queue.last + 1;
         let signals = [vk::SemaphoreSubmitInfo::default()
-            .semaphore(self.timeline)
+            .semaphore(timeline)
             .value(ticket)
             .stage_mask(vk::PipelineStageFlags2::ALL_COMMANDS)];
         let submit = vk::SubmitInfo2::default()
-            .command_buffer_infos(&buffers)
+            .command_buffer_infos(&buffers[..commands.len()])
             .signal_semaphore_infos(&signals);
         // SAFETY: the lock makes this the only use of the queue; the commands are finished, of this
         // device, and wait in their drop for the ticket that they get below.
@@ -61,7 +70,11 @@ impl Device {
     /// # Errors
     /// [`VulkanError::Timeout`], [`VulkanError::Lost`].
     pub fn wait(&self, ticket: Ticket, timeout: Duration) -> Result<(), VulkanError> {
-        let (semaphores, values) = ([self.timeline], [ticket.0]);
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        // A ticket is of a submission, which made it.
+        let Some(timeline) = queue.timeline else { return Ok(()) };
+        drop(queue);
+        let (semaphores, values) = ([timeline], [ticket.0]);
         let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
         let limit = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
         // SAFETY: the semaphore is this device's timeline.
@@ -72,5 +85,15 @@ impl Device {
             },
             _ => VulkanError::call("wait for submitted work", result),
         })
+    }
+
+    fn make_timeline(&self) -> Result<vk::Semaphore, VulkanError> {
+        let mut kind = vk::SemaphoreTypeCreateInfo::default()
+            .semaphore_type(vk::SemaphoreType::TIMELINE)
+            .initial_value(0);
+        let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
+        // SAFETY: the feature is enabled.
+        unsafe { self.handle.create_semaphore(&info, None) }
+            .map_err(VulkanError::during("make a semaphore"))
     }
 }

@@ -147,9 +147,9 @@ fn generate(
     let start = Instant::now();
     for step in 0..count {
         for (&slot, tokens) in slots.iter().zip(&tokens) {
-            session.push(slot, &tokens[step..], Outputs::Last)?;
+            session.push(slot, &tokens[step..], Outputs::Next)?;
         }
-        session.step()?;
+        session.step_ahead(count - step)?;
         for (&slot, tokens) in slots.iter().zip(&mut tokens) {
             tokens.push(session.sample(slot)?);
         }

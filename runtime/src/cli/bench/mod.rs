@@ -12,7 +12,7 @@ use self::measure::{Sizes, Test};
 use self::report::Report;
 use super::args::Bench;
 use super::failure::Failure;
-use super::load;
+use super::load::{self, MemoryOf};
 
 /// Measures, checks and reports. A test whose tokens are wrong has no figure and fails the command.
 pub fn run(options: &Bench) -> Result<ExitCode, Failure> {
@@ -24,7 +24,10 @@ pub fn run(options: &Bench) -> Result<ExitCode, Failure> {
         plan: &plan,
         device: loaded.device,
         threads: loaded.threads,
-        read_bandwidth: read_bandwidth(loaded.threads),
+        read_bandwidth: match loaded.memory {
+            MemoryOf::Processor => Some(read_bandwidth(loaded.threads)),
+            MemoryOf::Graphics => None,
+        },
         tests,
     };
     if options.json {

@@ -13,8 +13,8 @@ pub struct Report<'a> {
     pub plan: &'a PlanFile,
     pub device: String,
     pub threads: usize,
-    /// Bytes per second.
-    pub read_bandwidth: f64,
+    /// Bytes per second; of the processor's threads only.
+    pub read_bandwidth: Option<f64>,
     pub tests: Vec<Test>,
 }
 
@@ -41,7 +41,7 @@ struct Record<'a> {
     max_ts: Option<f64>,
     device: &'a str,
     weight_bytes_per_step: u64,
-    read_bandwidth_bytes_per_second: f64,
+    read_bandwidth_bytes_per_second: Option<f64>,
     /// Weight bytes read per second as a part of the read bandwidth; for decode tests.
     bandwidth_fraction: Option<f64>,
     checked: Option<&'a str>,
@@ -66,10 +66,11 @@ impl Report<'_> {
     /// A table for people.
     pub fn print_table(&self) -> Result<(), Failure> {
         let mut text = format!(
-            "{}, {}, memory read {:.1} GB/s, weights read per step {:.1} MB\n\n",
+            "{}, {}, {}weights read per step {:.1} MB\n\n",
             self.plan.manifest().model.name,
             self.device,
-            self.read_bandwidth / 1e9,
+            self.read_bandwidth
+                .map_or_else(String::new, |rate| format!("memory read {:.1} GB/s, ", rate / 1e9)),
             self.weight_bytes() as f64 / 1e6,
         );
         text += "test            median tok/s      mean +/- stddev          min..max   bandwidth  checked\n";
@@ -109,7 +110,7 @@ impl Report<'_> {
             test.samples.iter().map(|time| time.as_nanos() as f64).filter(|_| right).collect();
         let median_ts = median(&rates);
         let steps = |rate: f64| rate / test.sequences as f64;
-        let fraction = |rate| steps(rate) * self.weight_bytes() as f64 / self.read_bandwidth;
+        let fraction = |rate| Some(steps(rate) * self.weight_bytes() as f64 / self.read_bandwidth?);
         Record {
             model_filename: self.plan.path().display().to_string(),
             model_type: &model.name,
@@ -131,7 +132,7 @@ impl Report<'_> {
             device: &self.device,
             weight_bytes_per_step: self.weight_bytes(),
             read_bandwidth_bytes_per_second: self.read_bandwidth,
-            bandwidth_fraction: median_ts.filter(|_| test.generate > 0).map(fraction),
+            bandwidth_fraction: median_ts.filter(|_| test.generate > 0).and_then(fraction),
             checked: test.check.as_ref().ok().map(String::as_str),
             wrong: test.check.as_ref().err().map(String::as_str),
         }

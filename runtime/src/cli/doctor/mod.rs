@@ -1,10 +1,11 @@
 //! `onebit-rt doctor`: what this machine has of what plans need, with remedies.
 //!
 //! Everything is read, nothing changed. Findings come from files under three folders, so that tests
-//! can make up a machine; only an NPU's own answers come from its device.
+//! can make up a machine; only the answers of an NPU and of Vulkan come from devices.
 
 mod cpu;
 mod npu;
+mod vulkan;
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,12 +14,19 @@ use std::process::ExitCode;
 
 use super::failure::Failure;
 
-/// Prints the findings. Exit code 0 means that plans can run on the CPU; the NPU is optional.
+/// Prints the findings. Exit code 0 means that plans can run on the CPU; NPU and
+/// Vulkan are optional.
 pub fn run() -> Result<ExitCode, Failure> {
     let roots = Roots::system();
     let cpu = cpu::findings(&roots, std::env::consts::ARCH);
     let npu = npu::findings(&roots);
-    let text = format!("CPU\n{}NPU (optional)\n{}", section(&cpu), section(&npu));
+    let vulkan = vulkan::findings(&roots);
+    let text = format!(
+        "CPU\n{}NPU (optional)\n{}Vulkan (optional)\n{}",
+        section(&cpu),
+        section(&npu),
+        section(&vulkan)
+    );
     io::stdout().write_all(text.as_bytes()).map_err(Failure::output)?;
     let runs = cpu.iter().all(|finding| finding.status != Status::Missing);
     Ok(if runs { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -29,11 +37,20 @@ struct Roots {
     dev: PathBuf,
     sys: PathBuf,
     proc: PathBuf,
+    /// Folders with a list of Vulkan's drivers each.
+    vulkan: Vec<PathBuf>,
 }
 
 impl Roots {
     fn system() -> Self {
-        Roots { dev: "/dev".into(), sys: "/sys".into(), proc: "/proc".into() }
+        Roots {
+            dev: "/dev".into(),
+            sys: "/sys".into(),
+            proc: "/proc".into(),
+            vulkan: ["/etc", "/usr/local/share", "/usr/share"]
+                .map(|folder| Path::new(folder).join("vulkan/icd.d"))
+                .into(),
+        }
     }
 }
 
@@ -136,7 +153,12 @@ mod fake {
 
         pub(super) fn roots(&self) -> Roots {
             let root = |name: &str| self.folder.path().join(name);
-            Roots { dev: root("dev"), sys: root("sys"), proc: root("proc") }
+            Roots {
+                dev: root("dev"),
+                sys: root("sys"),
+                proc: root("proc"),
+                vulkan: vec![root("etc/vulkan/icd.d"), root("usr/share/vulkan/icd.d")],
+            }
         }
     }
 

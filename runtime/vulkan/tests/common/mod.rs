@@ -1,40 +1,10 @@
-//! A device for tests: lavapipe behind the validation layer, and kernels from WGSL.
+//! Kernels from WGSL.
 
 use std::sync::Arc;
 
 use naga::back::spv;
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-use onebit_vulkan::{Device, Inspect, Instance, Pipeline, PipelineDesc, Validation, VulkanError};
-
-/// Lavapipe with the validation layer, or a loud line about why not. Chosen by what the drivers
-/// say of themselves, so no environment is needed.
-pub fn lavapipe(validation: Validation) -> Option<(Instance, Arc<Device>)> {
-    let instance = match Instance::new(validation) {
-        Err(error @ (VulkanError::NoLoader { .. } | VulkanError::NoDriver)) => {
-            eprintln!("skipped: {error}");
-            return None;
-        }
-        Err(error @ VulkanError::NoLayer { .. }) => {
-            eprintln!("skipped: {error}");
-            return None;
-        }
-        other => other.unwrap(),
-    };
-    let devices = instance.devices().unwrap();
-    let Some(found) = devices.iter().find(|device| device.info().is_lavapipe()) else {
-        eprintln!("skipped: lavapipe is not among the {} devices", devices.len());
-        return None;
-    };
-    let device = found.open().unwrap();
-    Some((instance, device))
-}
-
-/// What the validation layer found must be nothing.
-#[track_caller]
-pub fn assert_valid(instance: &Instance) {
-    let findings = instance.take_findings();
-    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
-}
+use onebit_vulkan::{Device, Inspect, Pipeline, PipelineDesc, VulkanError};
 
 /// SPIR-V 1.6 of a WGSL kernel.
 pub fn spirv(wgsl: &str) -> Vec<u32> {

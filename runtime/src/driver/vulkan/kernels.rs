@@ -1,0 +1,183 @@
+//! Which of a kernel's modules a device takes, which entries that leaves, and their pipelines.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use onebit_plan::PlanFile;
+use onebit_plan::gpu::{GpuEntry, GpuKernel, GpuModule, GpuPlan, GpuWindow};
+use onebit_plan::manifest::SegmentKind;
+use onebit_vulkan::{Device, DeviceInfo, Inspect, Pipeline, PipelineCache, PipelineDesc};
+use rayon::prelude::*;
+
+use super::{GpuError, store};
+
+/// What a plan comes to on a device.
+pub(super) struct Selection<'a> {
+    /// By kernel: the first module that fits.
+    pub(super) modules: Vec<Option<&'a GpuModule>>,
+    /// Entries whose kernels all fit, the first of each number of rows, ascending.
+    pub(super) entries: Vec<&'a GpuEntry>,
+    /// Why the others do not.
+    pub(super) notes: Vec<String>,
+}
+
+/// Sizes that turn a plan's windows into the runtime's.
+#[derive(Clone, Copy)]
+pub(super) struct Scale {
+    pub(super) slots: u64,
+    pub(super) context: u64,
+    pub(super) vocabulary: u64,
+}
+
+/// Chooses modules and entries.
+///
+/// # Errors
+/// [`GpuError::NoEntry`], [`GpuError::Window`] when nothing fits.
+pub(super) fn select<'a>(
+    plan: &'a GpuPlan,
+    info: &DeviceInfo,
+    scale: Scale,
+) -> Result<Selection<'a>, GpuError> {
+    let modules: Vec<_> = plan
+        .kernels
+        .iter()
+        .map(|kernel| kernel.modules.iter().find(|module| lacks(kernel, module, info).is_empty()))
+        .collect();
+    let (mut entries, mut notes) = (Vec::<&GpuEntry>::new(), Vec::new());
+    let mut too_long = None;
+    for entry in &plan.entries {
+        if let Some(kernel) = missing(plan, entry, &modules) {
+            notes.push(format!("entry {}: {}", entry.name, explain(kernel, info)));
+        } else if let Some(error) = long_window(plan, entry, info, scale) {
+            notes.push(format!("entry {}: {error}", entry.name));
+            too_long.get_or_insert(error);
+        } else if entries.last().is_none_or(|last| last.max_rows < entry.max_rows) {
+            entries.push(entry);
+        }
+    }
+    match (entries.is_empty(), too_long) {
+        (false, _) => Ok(Selection { modules, entries, notes }),
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(GpuError::NoEntry { device: info.name.clone(), reasons: notes }),
+    }
+}
+
+/// The first kernel of an entry that has no module.
+fn missing<'a>(
+    plan: &'a GpuPlan,
+    entry: &GpuEntry,
+    modules: &[Option<&GpuModule>],
+) -> Option<&'a GpuKernel> {
+    let kernels = entry.dispatches.iter().map(|dispatch| dispatch.kernel as usize);
+    kernels.filter(|&kernel| modules[kernel].is_none()).map(|kernel| &plan.kernels[kernel]).next()
+}
+
+/// What a module needs and the device has not.
+fn lacks(kernel: &GpuKernel, module: &GpuModule, info: &DeviceInfo) -> Vec<String> {
+    let features = module.features.iter().filter(|feature| !info.features.contains(feature));
+    let mut lacks: Vec<String> = features.map(|feature| format!("{feature:?}")).collect();
+    let sizes = info.subgroups.min..=info.subgroups.max;
+    if let Some(size) = module.subgroup.filter(|size| !sizes.contains(size)) {
+        lacks.push(format!("subgroups of {size}"));
+    }
+    // Every device has 128 invocations, and we made sure of its subgroups.
+    let size = module.subgroup.unwrap_or(info.subgroups.min);
+    let most = info.limits.invocations.min(size.saturating_mul(info.subgroups.per_workgroup));
+    if kernel.workgroup > most {
+        lacks.push(format!("workgroups of {}", kernel.workgroup));
+    }
+    if kernel.immediates > info.limits.immediates {
+        lacks.push(format!("{} bytes of immediates", kernel.immediates));
+    }
+    lacks
+}
+
+/// Why no module of a kernel fits.
+fn explain(kernel: &GpuKernel, info: &DeviceInfo) -> String {
+    let reasons = kernel.modules.iter().map(|module| lacks(kernel, module, info).join(" and "));
+    format!("kernel {} lacks {}", kernel.name, reasons.collect::<Vec<_>>().join(", or "))
+}
+
+/// The first window that is longer than shaders of the device can see.
+fn long_window(
+    plan: &GpuPlan,
+    entry: &GpuEntry,
+    info: &DeviceInfo,
+    scale: Scale,
+) -> Option<GpuError> {
+    let most = info.limits.storage_range;
+    entry.dispatches.iter().find_map(|dispatch| {
+        let bytes = |window: &GpuWindow| match *window {
+            GpuWindow::Weights { length, .. } | GpuWindow::Arena { length, .. } => length,
+            GpuWindow::Cache { length, .. } => length * scale.slots,
+            GpuWindow::Rope { table } => {
+                8 * scale.context * plan.tables[table as usize].frequencies.len() as u64
+            }
+            GpuWindow::Step => 0,
+            GpuWindow::Logits => 4 * scale.vocabulary * u64::from(entry.max_rows),
+        };
+        let long = dispatch.windows.iter().find(|window| bytes(window) > most)?;
+        let device = info.name.clone();
+        Some(GpuError::Window { what: dispatch.region.clone(), bytes: bytes(long), device, most })
+    })
+}
+
+/// Compiles the kernels of the chosen entries, with what an earlier start left in `folder`. What
+/// cannot be stored is a note.
+pub(super) fn pipelines(
+    device: &Arc<Device>,
+    file: &PlanFile,
+    plan: &GpuPlan,
+    selection: &mut Selection<'_>,
+    folder: Option<&Path>,
+) -> Result<Vec<Option<Arc<Pipeline>>>, GpuError> {
+    let shaders = file.segment(SegmentKind::Shaders);
+    let path = folder.map(|folder| store::path(folder, device.info(), shaders));
+    let stored = path.as_deref().map(store::load).unwrap_or_default();
+    let cache = PipelineCache::new(device, &stored)?;
+    let mut used = vec![false; plan.kernels.len()];
+    for dispatch in selection.entries.iter().flat_map(|entry| &entry.dispatches) {
+        used[dispatch.kernel as usize] = true;
+    }
+    let compile = |(index, kernel): (usize, &GpuKernel)| {
+        let module = selection.modules[index].filter(|_| used[index]);
+        module.map(|module| pipeline(device, kernel, module, shaders, &cache)).transpose()
+    };
+    let pipelines =
+        plan.kernels.par_iter().enumerate().map(compile).collect::<Result<Vec<_>, GpuError>>()?;
+    if let Some(path) = path {
+        let data = cache.data()?;
+        if data != stored
+            && let Err(error) = store::save(&path, &data)
+        {
+            selection.notes.push(format!("cannot keep pipelines in {}: {error}", path.display()));
+        }
+    }
+    Ok(pipelines)
+}
+
+fn pipeline(
+    device: &Arc<Device>,
+    kernel: &GpuKernel,
+    module: &GpuModule,
+    shaders: &[u8],
+    cache: &PipelineCache,
+) -> Result<Arc<Pipeline>, GpuError> {
+    // The plan's checks put modules inside the segment.
+    let from = module.offset as usize;
+    let bytes = &shaders[from..from + module.length as usize];
+    let words = bytes.chunks_exact(4);
+    let spirv: Vec<u32> =
+        words.map(|word| u32::from_le_bytes([0, 1, 2, 3].map(|i| word[i]))).collect();
+    let bindings: Vec<u32> = kernel.bindings.iter().map(|slot| slot.binding).collect();
+    let desc = PipelineDesc {
+        name: &kernel.name,
+        spirv: &spirv,
+        bindings: &bindings,
+        immediates: kernel.immediates,
+        workgroup: kernel.workgroup,
+        subgroup: module.subgroup,
+        inspect: Inspect::No,
+    };
+    Ok(Pipeline::new(device, &desc, Some(cache))?)
+}

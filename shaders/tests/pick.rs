@@ -40,7 +40,7 @@ fn best(logits: &[f32]) -> u32 {
 
 #[test]
 fn random_logits_over_many_cycles() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let mut noise = Noise::new(1);
     for (vocabulary, rows) in [(32, 1), (2048, 3), (2049, 2), (49_152, 2), (5000, GPU_ROWS)] {
         let places: Vec<(u32, u32)> = (0..rows as u32).map(|row| (row, 10 * row)).collect();
@@ -66,7 +66,7 @@ fn random_logits_over_many_cycles() {
 
 #[test]
 fn odd_numbers() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let nan = f32::from_bits(0xffc0_0001);
     let row = |pairs: &[(usize, f32)], rest: f32| {
         let mut logits = vec![rest; 4100];

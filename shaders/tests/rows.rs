@@ -259,7 +259,7 @@ fn check_grid(
 
 #[test]
 fn programs_do_what_they_say() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let rows = [(0, 0), (1, 1), (2, 31), (3, 32), (4, 255), (5, 1000)];
     for width in [32, 576, 640, 2560, 9728] {
         check_grid(&gpu, &norm(width), &rows, RowsKind::All, &[]);
@@ -288,7 +288,7 @@ fn programs_do_what_they_say() {
 
 #[test]
 fn logits_are_a_binding_of_their_own() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let program = elementwise(Function::Silu, 576);
     let mut case = Case::new(program.clone(), &[(0, 3), (1, 5)], 3);
     let before = case.memory.arena.clone();
@@ -308,7 +308,7 @@ fn logits_are_a_binding_of_their_own() {
 /// A row's bits are the same alone and among others, in a prologue of any size and on its own.
 #[test]
 fn a_row_has_the_same_bits_everywhere() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let all = [(0, 7), (1, 0), (2, 300), (3, 1000)];
     for width in [32, 576, 2560] {
         let program = sandwich(width, false);
@@ -352,7 +352,7 @@ fn a_row_has_the_same_bits_everywhere() {
 
 #[test]
 fn a_prologue_without_records_leaves_floats() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let program = elementwise(Function::GeluTanh, 640);
     let mut case = Case::new(program.clone(), &[(0, 0), (0, 1), (0, 2)], 5);
     let wanted: Vec<_> = (0..3).map(|row| case.oracle().value(9, row, 0)).collect();
@@ -368,7 +368,7 @@ fn a_prologue_without_records_leaves_floats() {
 /// Blocks at the edges of what floats are.
 #[test]
 fn odd_blocks_quantise_as_the_contract_says() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let mut blocks = vec![[0f32; 32]; 10];
     blocks[1][5] = f32::NAN;
     blocks[1][6] = 3.0;

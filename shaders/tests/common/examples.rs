@@ -152,9 +152,9 @@ pub fn prologue(program: &RowProgram, rows: u32, kind: RowsKind, workgroup: u32)
     let words = if quantised { rows * width / 32 * 5 } else { rows * width / 4 };
     let from = if quantised { "x_records[i]" } else { "bitcast<vec4<u32>>(x_floats[i])" };
     copy(&mut source, from, words);
-    let digest = format!("{program:?}").len();
+    let exprs = program.exprs.len();
     source
-        .finish(format!("prologue-{width}-{digest}-m{rows}-{}-{workgroup}", kind.name()), workgroup)
+        .finish(format!("prologue-{width}-{exprs}-m{rows}-{}-{workgroup}", kind.name()), workgroup)
 }
 
 /// A merge of splits as a prologue, as [`prologue`].

@@ -286,6 +286,39 @@ fn programs_do_what_they_say() {
     }
 }
 
+/// Functions far from zero: limits, and no NaN but that of a NaN.
+#[test]
+fn functions_keep_to_their_limits() {
+    let Some(gpu) = Gpu::open() else { return };
+    let x = [-1e18, -1e4, -200.0, -100.0, -88.0, -40.0, 40.0, 88.0, 100.0, 200.0, 1e4, 1e18];
+    let x: Vec<f32> = x.into_iter().chain([f32::NAN; 4]).collect();
+    let unary = |expr: Expr| RowProgram {
+        heads: 1,
+        width: 16,
+        args: vec![examples::rows_arg(16, 16, false); 2],
+        exprs: vec![Expr::Load(0), expr],
+        stores: vec![Store::F32 { expr: 1, arg: 1 }],
+        rotate: None,
+        column_range: false,
+    };
+    let functions = Function::ALL.map(|f| Expr::Unary(f, 0));
+    for expr in functions.into_iter().chain([Expr::SoftCap(0, 30.0)]) {
+        let mut case = Case::new(unary(expr), &[(0, 0)], 1);
+        case.places[0] = case.memory.push(&x);
+        let wanted = case.oracle().value(1, 0, 0);
+        let kernel = rows::kernel(&case.program, RowsKind::All, None).expect("a program");
+        case.run(&gpu, &kernel, 1, 0);
+        let found = case.memory.floats(case.places[1], 16);
+        for ((x, found), wanted) in x.iter().zip(&found).zip(&wanted) {
+            // Weights are no smaller than exp(-80).
+            let least = 2e-35 * f64::from(x.abs());
+            let near = (f64::from(*found) - wanted).abs() <= 1e-5 * wanted.abs() + least;
+            let quiet = expr == Expr::Unary(Function::ReluSquared, 0);
+            assert!(near || (x.is_nan() && (quiet || found.is_nan())), "{expr:?} {x}: {found}");
+        }
+    }
+}
+
 #[test]
 fn logits_are_a_binding_of_their_own() {
     let Some(gpu) = Gpu::open() else { return };

@@ -301,8 +301,9 @@ impl Tile<'_> {
         if softcap == 0.0 {
             return format!("{dot} * {}", float(scale * log2));
         }
-        // tanh by one exponential, which is right at both infinities.
-        let twice = float(2.0 * scale / softcap * log2);
-        format!("{} * (1.0 - 2.0 / (1.0 + exp2({dot} * {twice})))", float(softcap * log2))
+        // tanh by one exponential, that is kept below what Vulkan divides by; a NaN passes.
+        let y = format!("({dot} * {})", float(2.0 * scale / softcap * log2));
+        let bounded = format!("select({y}, 100.0, {y} > 100.0)");
+        format!("{} * (1.0 - 2.0 / (1.0 + exp2({bounded})))", float(softcap * log2))
     }
 }

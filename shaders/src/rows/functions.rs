@@ -4,14 +4,18 @@ use onebit_ir::Function;
 
 use crate::kernel::Source;
 
-/// `tanh` by one exponential: exact at both infinities, where built-in ones of some drivers
-/// return NaN from `inf / inf`.
+/// `tanh` by one exponential, that is kept below what Vulkan divides by; a NaN passes.
 const TANH: &str = "fn tanh_of(x: vec4<f32>) -> vec4<f32> {
-    return 1.0 - 2.0 / (1.0 + exp(2.0 * x));
+    return 1.0 - 2.0 / (1.0 + exp(bounded(2.0 * x)));
 }";
 
 const SILU: &str = "fn silu(x: vec4<f32>) -> vec4<f32> {
-    return x / (1.0 + exp(-x));
+    return x / (1.0 + exp(bounded(-x)));
+}";
+
+/// Divisors above 2^126 give anything in Vulkan; where they come up the results are 0 or 1.
+const BOUNDED: &str = "fn bounded(x: vec4<f32>) -> vec4<f32> {
+    return select(x, vec4<f32>(80.0), x > vec4<f32>(80.0));
 }";
 
 const GELU: &str = "fn gelu_tanh(x: vec4<f32>) -> vec4<f32> {
@@ -26,6 +30,7 @@ const RELU: &str = "fn relu_squared(x: vec4<f32>) -> vec4<f32> {
 
 /// The name of `function`, `vec4<f32>` to `vec4<f32>`; declares it.
 pub fn name(source: &mut Source, function: Function) -> &'static str {
+    source.declare(BOUNDED);
     let (name, text) = match function {
         Function::Silu => ("silu", SILU),
         Function::GeluTanh => {
@@ -40,6 +45,7 @@ pub fn name(source: &mut Source, function: Function) -> &'static str {
 
 /// `cap * tanh(x / cap)`
 pub fn softcap(source: &mut Source, x: &str, cap: f32) -> String {
+    source.declare(BOUNDED);
     source.declare(TANH);
     format!("{} * tanh_of({x} * {})", float(cap), float(1.0 / cap))
 }

@@ -444,11 +444,14 @@ fn merges_quantise() {
 #[test]
 fn what_is_no_number_stays_visible() {
     let Some(gpu) = Gpu::open() else { return };
-    let shape = shape(4, 2, 64, 256);
-    for splits in [1, 4] {
+    let plain = shape(4, 2, 64, 256);
+    for (splits, softcap) in [(1, 0.0), (4, 0.0), (4, 20.0)] {
+        let shape = Shape { softcap, ..plain };
         let mut case = Case::new(shape, splits, &[(0, 150)]);
         let (nan, fine) = (vec![f32::NAN; 128], vec![0.5; 128]);
-        case.remember(0, 40, &fine, &[&fine[..64], &nan[64..]].concat());
+        let spoilt = [&fine[..64], &nan[64..]].concat();
+        let (k, v) = if softcap == 0.0 { (&fine, &spoilt) } else { (&spoilt, &fine) };
+        case.remember(0, 40, k, v);
         let [q, k, v] = case.operands();
         let out = case.attend(&gpu, splits, q, KeyValue::Fresh { k, v });
         assert!(out[..128].iter().all(|x| x.is_finite()));

@@ -13,9 +13,11 @@ const SILU: &str = "fn silu(x: vec4<f32>) -> vec4<f32> {
     return x / (1.0 + exp(bounded(-x)));
 }";
 
-/// Divisors above 2^126 give anything in Vulkan; where they come up the results are 0 or 1.
+/// The least of x and 80; a NaN passes, as floats compared as bits do on every driver. Divisors
+/// above 2^126 give anything in Vulkan; where they would come up the results are 0 or 1.
 const BOUNDED: &str = "fn bounded(x: vec4<f32>) -> vec4<f32> {
-    return select(x, vec4<f32>(80.0), x > vec4<f32>(80.0));
+    let beyond = bitcast<vec4<u32>>(x) - vec4<u32>(0x42a00001u);
+    return select(x, vec4<f32>(80.0), beyond < vec4<u32>(0x3ce00000u));
 }";
 
 const GELU: &str = "fn gelu_tanh(x: vec4<f32>) -> vec4<f32> {
@@ -48,6 +50,11 @@ pub fn softcap(source: &mut Source, x: &str, cap: f32) -> String {
     source.declare(BOUNDED);
     source.declare(TANH);
     format!("{} * tanh_of({x} * {})", float(cap), float(1.0 / cap))
+}
+
+/// Declares `bounded(x: vec4<f32>) -> vec4<f32>`: the least of x and 80, or a NaN.
+pub fn declare_bounded(source: &mut Source) {
+    source.declare(BOUNDED);
 }
 
 /// A WGSL literal with exactly this value.

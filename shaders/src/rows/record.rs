@@ -11,10 +11,10 @@ use crate::kernel::Source;
 ///
 /// Non-negative floats order like their bits, a NaN above all of them; so the largest magnitude
 /// is found among integers, and a NaN makes all codes 0 and `d` a NaN. Divisors above 2^126 give
-/// anything in Vulkan, 0 on NVIDIA; so both sides of the quotient are made smaller, exactly.
+/// anything in Vulkan, 0 on NVIDIA; so those above 2 lose 16 of their exponent, which compilers
+/// cannot undo, and the quotient gets it.
 pub fn declare(source: &mut Source) {
     let levels = float(LEVELS);
-    let small_levels = float(LEVELS / 16.0);
     source.declare(format!(
         "fn record_word(x: vec4<f32>, j: u32) -> vec4<u32> {{
     let magnitude = bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu);
@@ -22,7 +22,9 @@ pub fn declare(source: &mut Source) {
     top = max(top, subgroupShuffleXor(top, 1u));
     top = max(top, subgroupShuffleXor(top, 2u));
     top = max(top, subgroupShuffleXor(top, 4u));
-    let quotient = {small_levels} / (bitcast<f32>(top) * 0.0625);
+    let large = top > 0x40000000u;
+    let divisor = bitcast<f32>(select(top, top - 0x08000000u, large));
+    let quotient = {levels} / divisor * select(1.0, 0.0000152587890625, large);
     let usable = top < 0x7f800000u && bitcast<u32>(quotient) < 0x7f800000u;
     let code = vec4<i32>(round(select(vec4<f32>(0.0), x * quotient, usable)));
     let high = byte_word(bitcast<vec4<u32>>(code >> vec4<u32>(7u)) & vec4<u32>(255u));

@@ -114,7 +114,7 @@ pub fn coop_to_i8(module: &mut Module) -> Result<(), String> {
             continue;
         }
         if inst.class.opcode == Op::TypeCooperativeMatrixKHR {
-            let role = id(&inst.operands[4]).and_then(|id| uses(id));
+            let role = id(&inst.operands[4]).and_then(&uses);
             let sum = role == Some(CooperativeMatrixUse::MatrixAccumulatorKHR as u32);
             inst.operands[0] = Operand::IdRef(if sum { sums } else { int8 });
             changed = true;

@@ -10,8 +10,10 @@ use crate::rows::RowsKind;
 use crate::rows::layout::{BLOCK, Layout};
 use crate::rows::record as records;
 
-/// Splits whose partial results are read at once.
+/// Splits whose partial results are read at once. The order of sums follows from it.
 const AT_ONCE: u32 = 4;
+/// Chunks of a row that are merged side by side, their reads under way together.
+const ABREAST: usize = 4;
 
 /// What a merge leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,45 +105,74 @@ fn row(source: &mut Source, shape: &Shape, splits: u32, workgroup: u32, goal: Go
     source.line("let used = (tiles + share - 1u) / share;");
     let width = (shape.heads * shape.value_dim) as usize;
     let layout = Layout { heads: 1, width, workgroup: workgroup as usize };
-    let chunks = layout.chunks();
-    source.line(format!("for (var c = 0u; c < {chunks}u; c += 1u) {{"));
-    source.line(layout.locate("", "c", true));
-    merge(source, shape, splits);
-    store(source, shape, goal);
-    source.line("}");
+    let chunks: Vec<usize> = (0..layout.chunks()).collect();
+    for abreast in chunks.chunks(ABREAST) {
+        source.line("{");
+        for &chunk in abreast {
+            let last = chunk + 1 == chunks.len();
+            source.line(layout.locate(&format!("_{chunk}"), &format!("{chunk}u"), last));
+        }
+        let tags: Vec<String> = abreast.iter().map(|chunk| format!("_{chunk}")).collect();
+        merge(source, shape, splits, &tags);
+        tags.iter().for_each(|tag| store(source, shape, goal, tag));
+        source.line("}");
+    }
 }
 
-/// `merged`: four elements from `e` on, of all splits that have positions.
-fn merge(source: &mut Source, shape: &Shape, splits: u32) {
+/// `merged{tag}` for each tag: four elements from `e{tag}` on, of all splits that have positions.
+fn merge(source: &mut Source, shape: &Shape, splits: u32, tags: &[String]) {
     let records = source.read(binding::RECORDS);
     let base = source.immediate(Immediate::Partials);
     let (dim, each, heads) = (shape.value_dim, partial_words(shape), shape.heads);
-    source.line(format!("let h = e / {dim}u;\nlet four = (e - h * {dim}u) / 4u;"));
-    source.line(format!("let from = {base} / 4u + (row * {heads}u + h) * {}u;", splits * each));
-    source.line(format!("var top = {LOWEST};\nvar total = 0.0;\nvar sum = vec4<f32>(0.0);"));
+    for tag in tags {
+        source.line(format!(
+            "let h{tag} = e{tag} / {dim}u;
+let four{tag} = (e{tag} - h{tag} * {dim}u) / 4u;
+let first{tag} = {base} / 4u + (row * {heads}u + h{tag}) * {}u;
+var top{tag} = {LOWEST};
+var total{tag} = 0.0;
+var sum{tag} = vec4<f32>(0.0);",
+            splits * each
+        ));
+    }
     source.line(format!("for (var s = 0u; s < used; s += {AT_ONCE}u) {{"));
-    for i in 0..AT_ONCE {
-        source.line(format!(
-            "let at{i} = from + min(s + {i}u, used - 1u) * {each}u;
-let n{i} = bitcast<vec4<f32>>({records}[at{i} + {}u]);
-let x{i} = bitcast<vec4<f32>>({records}[at{i} + four]);",
-            dim / 4
-        ));
+    for tag in tags {
+        for i in 0..AT_ONCE {
+            source.line(format!(
+                "let at{tag}_{i} = first{tag} + min(s + {i}u, used - 1u) * {each}u;
+let n{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + {}u]);
+let x{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + four{tag}]);",
+                dim / 4
+            ));
+        }
     }
-    let next = (0..AT_ONCE).fold("top".to_owned(), |top, i| format!("max({top}, n{i}.x)"));
-    source.line(format!("let next = {next};\nlet fade = exp2(top - next);\ntop = next;"));
-    source.line("total *= fade;\nsum *= fade;");
-    for i in 0..AT_ONCE {
-        source.line(format!(
-            "let w{i} = select(0.0, exp2(n{i}.x - next), s + {i}u < used);
-total = fma(w{i}, n{i}.y, total);
-sum = fma(vec4<f32>(w{i}), x{i}, sum);"
-        ));
+    tags.iter().for_each(|tag| add(source, tag));
+    source.line("}");
+    for tag in tags {
+        source.line(format!("let merged{tag} = sum{tag} / total{tag};"));
     }
-    source.line("}\nlet merged = sum / total;");
 }
 
-fn store(source: &mut Source, shape: &Shape, goal: Goal) {
+/// Adds the splits that were read.
+fn add(source: &mut Source, tag: &str) {
+    let next = (0..AT_ONCE).fold(format!("top{tag}"), |top, i| format!("max({top}, n{tag}_{i}.x)"));
+    source.line(format!(
+        "let next{tag} = {next};
+let fade{tag} = exp2(top{tag} - next{tag});
+top{tag} = next{tag};
+total{tag} *= fade{tag};
+sum{tag} *= fade{tag};"
+    ));
+    for i in 0..AT_ONCE {
+        source.line(format!(
+            "let w{tag}_{i} = select(0.0, exp2(n{tag}_{i}.x - next{tag}), s + {i}u < used);
+total{tag} = fma(w{tag}_{i}, n{tag}_{i}.y, total{tag});
+sum{tag} = fma(vec4<f32>(w{tag}_{i}), x{tag}_{i}, sum{tag});"
+        ));
+    }
+}
+
+fn store(source: &mut Source, shape: &Shape, goal: Goal, tag: &str) {
     let words = record::WORDS;
     let of_row = shape.heads * shape.value_dim / BLOCK as u32 * words as u32;
     match goal {
@@ -150,23 +181,23 @@ fn store(source: &mut Source, shape: &Shape, goal: Goal) {
             let out = out_word(source);
             let stride = shape.out_stride / 4;
             source.line(format!(
-                "if live {{ {records}[{out} + row * {stride}u + e / 4u] = bitcast<vec4<u32>>(merged); }}"
+                "if live{tag} {{ {records}[{out} + row * {stride}u + e{tag} / 4u] = bitcast<vec4<u32>>(merged{tag}); }}"
             ));
         }
         Goal::Out(MergeOut::Records) => {
             let out = source.immediate(Immediate::Out { index: 0 });
             let array = source.write(binding::RECORDS);
-            store_records(source, array, &format!("{out} + row * {of_row}u"));
+            store_records(source, array, &format!("{out} + row * {of_row}u"), tag);
         }
-        Goal::Local => store_records(source, "x_records", &format!("row * {of_row}u")),
+        Goal::Local => store_records(source, "x_records", &format!("row * {of_row}u"), tag),
     }
 }
 
-fn store_records(source: &mut Source, array: &str, first: &str) {
+fn store_records(source: &mut Source, array: &str, first: &str, tag: &str) {
     let words = record::WORDS;
     records::declare(source);
     source.line(format!(
-        "let word = record_word(merged, t & 7u);
-if live && (t & 7u) < {words}u {{ {array}[{first} + block * {words}u + (t & 7u)] = word; }}"
+        "let word{tag} = record_word(merged{tag}, t{tag} & 7u);
+if live{tag} && (t{tag} & 7u) < {words}u {{ {array}[{first} + block{tag} * {words}u + (t{tag} & 7u)] = word{tag}; }}"
     ));
 }

@@ -5,7 +5,7 @@ use super::{
     declare_shares, out_word, partial_words, words,
 };
 use crate::kernel::Source;
-use crate::rows::functions::float;
+use crate::rows::functions::{declare_bounded, float};
 use onebit_plan::gpu::binding;
 
 /// What fixes the loop.
@@ -289,20 +289,22 @@ impl Tile<'_> {
             }
         }
         for i in 0..each {
-            let score = self.score(&format!("s{i}"));
+            let score = self.score(source, &format!("s{i}"));
             source.line(format!("let z{i} = select({LOWEST}, {score}, seen{i});"));
         }
     }
 
     /// The score of a dot product, in units of log2.
-    fn score(&self, dot: &str) -> String {
+    fn score(&self, source: &mut Source, dot: &str) -> String {
         let Shape { scale, softcap, .. } = *self.shape;
         let log2 = std::f32::consts::LOG2_E;
         if softcap == 0.0 {
             return format!("{dot} * {}", float(scale * log2));
         }
-        // tanh by one exponential, which is right at both infinities.
-        let twice = float(2.0 * scale / softcap * log2);
-        format!("{} * (1.0 - 2.0 / (1.0 + exp2({dot} * {twice})))", float(softcap * log2))
+        // tanh by one exponential, that is kept below what Vulkan divides by; a NaN passes.
+        let y = format!("({dot} * {})", float(2.0 * scale / softcap * log2));
+        declare_bounded(source);
+        let cap = float(softcap * log2);
+        format!("{cap} * (1.0 - 2.0 / (1.0 + exp2(bounded(vec4<f32>({y})).x)))")
     }
 }

@@ -46,10 +46,10 @@ pub fn check(program: &RowProgram) -> Result<(), Unfit> {
         return Err(Unfit::QuantisedWidth { heads, width });
     }
     for arg in floats(program) {
-        if let Arg::Rows { row_stride, head_stride, .. } = program.args[arg] {
-            if !row_stride.is_multiple_of(4) || !head_stride.is_multiple_of(4) {
-                return Err(Unfit::Stride { arg });
-            }
+        if let Arg::Rows { row_stride, head_stride, .. } = program.args[arg]
+            && !(row_stride.is_multiple_of(4) && head_stride.is_multiple_of(4))
+        {
+            return Err(Unfit::Stride { arg });
         }
     }
     check_rotation(program)

@@ -4,10 +4,9 @@ use onebit_ir::RopeStyle;
 use onebit_ir::rows::{Arg, ArgId, Expr, ExprId, Rotate, RowProgram, Store};
 use onebit_plan::gpu::{binding, record, step};
 
-use super::functions::float;
+use super::RowsKind;
 use super::layout::{BLOCK, Layout};
 use super::value::{Spot, Values, phase};
-use super::{RowsKind, record as records};
 use crate::kernel::{Immediate, Source};
 
 /// The rows a workgroup computes.
@@ -106,13 +105,13 @@ impl Job<'_> {
         source.line("workgroupBarrier();\n}");
     }
 
-    fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         let heads = self.first_head.as_ref().map_or(self.program.heads, |(_, count)| *count);
         Layout { heads, width: self.program.width, workgroup: self.workgroup as usize }
     }
 
     /// Rows that share the workgroup's memory.
-    fn limit(&self) -> u32 {
+    pub(super) fn limit(&self) -> u32 {
         match self.rows {
             RowSet::Loop { limit, .. } => limit,
             RowSet::One { .. } => 1,
@@ -120,7 +119,7 @@ impl Job<'_> {
     }
 
     /// Whether names of one phase still stand in the next.
-    fn kept(&self) -> bool {
+    pub(super) fn kept(&self) -> bool {
         self.limit() == 1 && self.layout().unrolled()
     }
 
@@ -183,7 +182,7 @@ impl Job<'_> {
     }
 
     /// Expressions behind the store that is rotated against its other half.
-    fn rotated(&self) -> Vec<ExprId> {
+    pub(super) fn rotated(&self) -> Vec<ExprId> {
         let mut all = Vec::new();
         if let Some(Rotate { arg, style: RopeStyle::Neox, .. }) = self.program.rotate {
             let stores = self.program.stores.iter().filter(|store| arg_of(store) == arg);
@@ -204,7 +203,7 @@ impl Job<'_> {
         }
     }
 
-    fn partner(&self, tag: &str) -> Spot {
+    pub(super) fn partner(&self, tag: &str) -> Spot {
         let element = format!("partner{tag}");
         Spot { tag: format!("{tag}p"), element, ..self.spot(tag) }
     }
@@ -264,66 +263,6 @@ impl Job<'_> {
         }
     }
 
-    /// Scales of the normalisations that phase `at` is the first to have, or of all it can have
-    /// where nothing is kept. With one mini-row they are the row's.
-    fn scales(&self, source: &mut Source, at: usize, tag: &str) {
-        let one = self.layout().heads == 1;
-        if at == 0 || one != tag.is_empty() {
-            return;
-        }
-        for id in needed(self.program) {
-            let Expr::RmsNorm { x, eps, .. } = self.program.exprs[id] else {
-                continue;
-            };
-            let ready = phase(self.program, x) + 1;
-            if ready == at || (ready < at && !self.kept()) {
-                let function = self.declare_scale(source, id, eps);
-                let head = if one { "0u".to_owned() } else { format!("head{tag}") };
-                source.line(format!("let scale{id}{tag} = {function}(row, {head}, lane & 7u);"));
-            }
-        }
-    }
-
-    /// Declares the function that adds up a mini-row's sums of blocks: eight strided sums, then
-    /// a tree over eight neighbours.
-    fn declare_scale(&self, source: &mut Source, id: ExprId, eps: f32) -> String {
-        let Layout { heads, .. } = self.layout();
-        let blocks = self.layout().blocks();
-        let index = self.index;
-        let name = format!("scale{index}_{id}");
-        let sums = self.sums(source, id);
-        let row = if let RowSet::One { .. } = self.rows { "0u" } else { "row" };
-        let mut body = format!("let at = ({row} * {heads}u + head) * {blocks}u;\nvar sum = 0.0;\n");
-        for first in (0..blocks).step_by(8) {
-            if first + 8 <= blocks {
-                body += &format!("sum += {sums}[at + {first}u + j];\n");
-            } else {
-                let last = blocks - 1;
-                body += &format!(
-                    "sum += select(0.0, {sums}[at + min({first}u + j, {last}u)], {first}u + j < {blocks}u);\n"
-                );
-            }
-        }
-        for distance in [1, 2, 4] {
-            body += &format!("sum += subgroupShuffleXor(sum, {distance}u);\n");
-        }
-        let share = float(1.0 / self.program.width as f32);
-        let eps = float(eps);
-        source.declare(format!(
-            "fn {name}(row: u32, head: u32, j: u32) -> f32 {{\n{body}return inverseSqrt(fma(sum, {share}, {eps}));\n}}"
-        ));
-        name
-    }
-
-    /// The array of a normalisation's sums: `[rows][heads][blocks]`.
-    fn sums(&self, source: &mut Source, id: ExprId) -> String {
-        let layout = self.layout();
-        let name = format!("sums{}_{id}", self.index);
-        let count = self.limit() as usize * layout.heads * layout.blocks();
-        source.declare(format!("var<workgroup> {name}: array<f32, {count}>;"));
-        name
-    }
-
     fn spot(&self, tag: &str) -> Spot {
         let head = match &self.first_head {
             Some((first, _)) => {
@@ -358,190 +297,22 @@ impl Job<'_> {
             self.store(source, values, store, &spot);
         }
     }
-
-    /// The row's scales by the names that values use.
-    fn alias_scales(&self, source: &mut Source, at: usize, tag: &str) {
-        for id in needed(self.program) {
-            if let Expr::RmsNorm { x, .. } = self.program.exprs[id] {
-                let ready = phase(self.program, x) + 1;
-                if ready == at || (ready < at && !self.kept()) {
-                    source.line(format!("let scale{id}{tag} = scale{id};"));
-                }
-            }
-        }
-    }
-
-    /// Leaves the sum of squares of a block in workgroup memory.
-    fn sum_block(&self, source: &mut Source, id: ExprId, x: &str, tag: &str) {
-        let sums = self.sums(source, id);
-        let layout = self.layout();
-        let of_row = layout.heads * layout.blocks();
-        let row = if self.limit() == 1 { "0u" } else { "row" };
-        source.line(format!(
-            "var s{id}{tag} = fma({x}.x, {x}.x, fma({x}.y, {x}.y, fma({x}.z, {x}.z, {x}.w * {x}.w)));"
-        ));
-        source.line(format!("s{id}{tag} = select(0.0, s{id}{tag}, live{tag});"));
-        for distance in [1, 2, 4] {
-            source.line(format!("s{id}{tag} += subgroupShuffleXor(s{id}{tag}, {distance}u);"));
-        }
-        let mine = format!("(t{tag} & 7u) == 0u && live{tag}");
-        source
-            .line(format!("if {mine} {{ {sums}[{row} * {of_row}u + block{tag}] = s{id}{tag}; }}"));
-    }
-
-    fn store(&self, source: &mut Source, values: &mut Values<'_>, store: usize, spot: &Spot) {
-        let (Store::F32 { expr, arg } | Store::Q8 { expr, arg }) = self.program.stores[store];
-        let mut x = values.value(source, expr, spot);
-        if let Some(rotate) = self.program.rotate.filter(|rotate| rotate.arg == arg) {
-            x = self.rotate(source, values, expr, &rotate, spot);
-        }
-        let tag = &spot.tag;
-        let (all, record_words) = (self.program.heads * self.program.width, record::WORDS);
-        let word = format!("t{tag} & 7u");
-        match &self.targets[store] {
-            Target::Records | Target::LocalRecords => {
-                records::declare(source);
-                source.line(format!("let word{tag} = record_word({x}, {word});"));
-                let (array, first) = if self.targets[store] == Target::Records {
-                    (source.write(binding::RECORDS), format!("at{arg}"))
-                } else {
-                    ("x_records", format!("row * {}u", all / BLOCK * record_words))
-                };
-                source.line(format!(
-                    "if live{tag} && ({word}) < {record_words}u {{ {array}[{first} + block{tag} * {record_words}u + ({word})] = word{tag}; }}"
-                ));
-            }
-            Target::Floats | Target::FirstFloats => {
-                self.store_floats(source, values, store, &x, spot);
-            }
-            Target::LocalFloats => {
-                self.store_floats(source, values, store, &x, spot);
-                let index = self.local(spot, &format!("row * {all}u"));
-                source.line(format!("if live{tag} {{ x_floats[{index}] = {x}; }}"));
-            }
-            Target::Logits => {
-                let logits = source.write(binding::LOGITS);
-                let at = values.place(arg, spot);
-                let lanes = ["x", "y", "z", "w"].iter().enumerate();
-                let each: Vec<String> =
-                    lanes.map(|(i, lane)| format!("{logits}[{at} + {i}u] = {x}.{lane};")).collect();
-                source.line(format!("if live{tag} {{ {} }}", each.join(" ")));
-            }
-            Target::Workgroup { name } => {
-                let index = self.local(spot, "0u");
-                source.line(format!("if live{tag} {{ {name}[{index}] = {x}; }}"));
-            }
-        }
-    }
-
-    /// Index of a `vec4` in workgroup memory that holds mini-rows without gaps from float
-    /// `first` on.
-    fn local(&self, spot: &Spot, first: &str) -> String {
-        let (tag, width) = (&spot.tag, self.program.width);
-        format!("({first} + head{tag} * {width}u + e{tag}) / 4u")
-    }
-
-    fn store_floats(
-        &self,
-        source: &mut Source,
-        values: &Values<'_>,
-        store: usize,
-        x: &str,
-        spot: &Spot,
-    ) {
-        let records = source.write(binding::RECORDS);
-        let at = values.place(arg_of(&self.program.stores[store]), spot);
-        let tag = &spot.tag;
-        let first = match self.targets[store] {
-            Target::Floats => "",
-            _ => " && all(group == vec3<u32>(0u))",
-        };
-        source.line(format!(
-            "if live{tag}{first} {{ {records}[({at}) / 4u] = bitcast<vec4<u32>>({x}); }}"
-        ));
-    }
-
-    /// The value of `expr` at `spot`, rotated by the row's position.
-    ///
-    /// Its partner in the other half is computed again rather than fetched from the invocation
-    /// that has it.
-    fn rotate(
-        &self,
-        source: &mut Source,
-        values: &mut Values<'_>,
-        expr: ExprId,
-        rotate: &Rotate,
-        spot: &Spot,
-    ) -> String {
-        let table = source.read(binding::ROPE);
-        let x = values.value(source, expr, spot);
-        let (tag, dims) = (&spot.tag, rotate.dims);
-        let half = dims / 2;
-        let e = &spot.element;
-        let rotated = format!("rotated{expr}{tag}");
-        source.line(format!("var {rotated} = {x};"));
-        match rotate.style {
-            RopeStyle::Neox => {
-                self.alias_partner_scales(source, tag);
-                let other = self.partner(tag);
-                let y = values.value(source, expr, &other);
-                source.line(format!(
-                    "if {e} < {dims}u {{
-    let i = position * {dims}u + min({e}, partner{tag});
-    let cos = {};
-    let sin = {};
-    {rotated} = fma({x}, cos, select({y}, -{y}, {e} < {half}u) * sin);
-}}",
-                    four(table, "i", 4),
-                    four(table, &format!("i + {half}u"), 4),
-                ));
-            }
-            RopeStyle::Norm => source.line(format!(
-                "if {e} < {dims}u {{
-    let i = position * {dims}u + {e} / 2u;
-    let cos = {};
-    let sin = {};
-    let even = fma({x}.xz, cos, -({x}.yw * sin));
-    let odd = fma({x}.yw, cos, {x}.xz * sin);
-    {rotated} = vec4<f32>(even.x, odd.x, even.y, odd.y);
-}}",
-                four(table, "i", 2),
-                four(table, &format!("i + {half}u"), 2),
-            )),
-        }
-        rotated
-    }
-
-    /// The scales of `tag` for the partner's values: both are of one mini-row.
-    fn alias_partner_scales(&self, source: &mut Source, tag: &str) {
-        for id in self.rotated() {
-            if let Expr::RmsNorm { .. } = self.program.exprs[id] {
-                source.line(format!("let scale{id}{tag}p = scale{id}{tag};"));
-            }
-        }
-    }
 }
 
-/// `count` consecutive floats of an array.
-fn four(array: &str, at: &str, count: usize) -> String {
-    let lanes: Vec<String> = (0..count).map(|i| format!("{array}[{at} + {i}u]")).collect();
-    format!("vec{count}<f32>({})", lanes.join(", "))
-}
-
-fn expr_of(store: &Store) -> ExprId {
+pub(super) fn expr_of(store: &Store) -> ExprId {
     match *store {
         Store::F32 { expr, .. } | Store::Q8 { expr, .. } => expr,
     }
 }
 
-fn arg_of(store: &Store) -> ArgId {
+pub(super) fn arg_of(store: &Store) -> ArgId {
     match *store {
         Store::F32 { arg, .. } | Store::Q8 { arg, .. } => arg,
     }
 }
 
 /// Expressions that some store needs, ascending.
-fn needed(program: &RowProgram) -> Vec<ExprId> {
+pub(super) fn needed(program: &RowProgram) -> Vec<ExprId> {
     let mut all = Vec::new();
     for store in &program.stores {
         collect(program, expr_of(store), &mut all);

@@ -4,14 +4,20 @@ use onebit_ir::Function;
 
 use crate::kernel::Source;
 
-/// `tanh` by one exponential: exact at both infinities, where built-in ones of some drivers
-/// return NaN from `inf / inf`.
+/// `tanh` by one exponential, that is kept below what Vulkan divides by; a NaN passes.
 const TANH: &str = "fn tanh_of(x: vec4<f32>) -> vec4<f32> {
-    return 1.0 - 2.0 / (1.0 + exp(2.0 * x));
+    return 1.0 - 2.0 / (1.0 + exp(bounded(2.0 * x)));
 }";
 
 const SILU: &str = "fn silu(x: vec4<f32>) -> vec4<f32> {
-    return x / (1.0 + exp(-x));
+    return x / (1.0 + exp(bounded(-x)));
+}";
+
+/// The least of x and 80; a NaN passes, as floats compared as bits do on every driver. Divisors
+/// above 2^126 give anything in Vulkan; where they would come up the results are 0 or 1.
+const BOUNDED: &str = "fn bounded(x: vec4<f32>) -> vec4<f32> {
+    let beyond = bitcast<vec4<u32>>(x) - vec4<u32>(0x42a00001u);
+    return select(x, vec4<f32>(80.0), beyond < vec4<u32>(0x3ce00000u));
 }";
 
 const GELU: &str = "fn gelu_tanh(x: vec4<f32>) -> vec4<f32> {
@@ -26,6 +32,7 @@ const RELU: &str = "fn relu_squared(x: vec4<f32>) -> vec4<f32> {
 
 /// The name of `function`, `vec4<f32>` to `vec4<f32>`; declares it.
 pub fn name(source: &mut Source, function: Function) -> &'static str {
+    source.declare(BOUNDED);
     let (name, text) = match function {
         Function::Silu => ("silu", SILU),
         Function::GeluTanh => {
@@ -40,8 +47,14 @@ pub fn name(source: &mut Source, function: Function) -> &'static str {
 
 /// `cap * tanh(x / cap)`
 pub fn softcap(source: &mut Source, x: &str, cap: f32) -> String {
+    source.declare(BOUNDED);
     source.declare(TANH);
     format!("{} * tanh_of({x} * {})", float(cap), float(1.0 / cap))
+}
+
+/// Declares `bounded(x: vec4<f32>) -> vec4<f32>`: the least of x and 80, or a NaN.
+pub fn declare_bounded(source: &mut Source) {
+    source.declare(BOUNDED);
 }
 
 /// A WGSL literal with exactly this value.

@@ -18,6 +18,8 @@ mod emit;
 pub(crate) mod functions;
 pub(crate) mod layout;
 pub mod record;
+mod store;
+mod sums;
 mod value;
 
 use onebit_ir::rows::{ArgId, RowProgram};

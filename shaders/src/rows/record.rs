@@ -10,7 +10,9 @@ use crate::kernel::Source;
 /// word j of the record, for j < 5. What the others get means nothing.
 ///
 /// Non-negative floats order like their bits, a NaN above all of them; so the largest magnitude
-/// is found among integers, and a NaN makes all codes 0 and `d` a NaN.
+/// is found among integers, and a NaN makes all codes 0 and `d` a NaN. Divisors above 2^126 give
+/// anything in Vulkan, 0 on NVIDIA; so those above 2 lose 16 of their exponent, which compilers
+/// cannot undo, and the quotient gets it.
 pub fn declare(source: &mut Source) {
     let levels = float(LEVELS);
     source.declare(format!(
@@ -20,7 +22,9 @@ pub fn declare(source: &mut Source) {
     top = max(top, subgroupShuffleXor(top, 1u));
     top = max(top, subgroupShuffleXor(top, 2u));
     top = max(top, subgroupShuffleXor(top, 4u));
-    let quotient = {levels} / bitcast<f32>(top);
+    let large = top > 0x40000000u;
+    let divisor = bitcast<f32>(select(top, top - 0x08000000u, large));
+    let quotient = {levels} / divisor * select(1.0, 0.0000152587890625, large);
     let usable = top < 0x7f800000u && bitcast<u32>(quotient) < 0x7f800000u;
     let code = vec4<i32>(round(select(vec4<f32>(0.0), x * quotient, usable)));
     let high = byte_word(bitcast<vec4<u32>>(code >> vec4<u32>(7u)) & vec4<u32>(255u));

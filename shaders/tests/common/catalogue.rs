@@ -5,9 +5,14 @@ use onebit_shaders::Kernel;
 use onebit_shaders::product::{Input, Output, Part, Product};
 use onebit_shaders::rows::RowsKind;
 
+#[path = "examples.rs"]
+mod examples;
+
 /// Every kernel.
 pub fn kernels() -> Vec<Kernel> {
-    products().iter().map(Product::kernel).collect()
+    let mut kernels: Vec<Kernel> = products().iter().map(Product::kernel).collect();
+    kernels.extend(examples::kernels());
+    kernels
 }
 
 /// Products of every class for one, four and eight rows, the head, and two products in one.

@@ -136,6 +136,16 @@ pub(crate) fn declare(source: &mut Source, layout: &Layout) {
     }
 }
 
+/// Declares `signed_bytes`.
+pub(crate) fn declare_signed(source: &mut Source) {
+    source.declare(SIGNED_BYTES);
+}
+
+/// Names of the scales and minima that [`unpack`] gives.
+pub(crate) fn scale_names(layout: &Layout) -> impl Iterator<Item = &'static str> {
+    scales(layout.scales).iter().map(|(name, _)| *name)
+}
+
 /// Loads all words of block `b{i}` of the tile whose first word is the expression `tile`.
 pub(crate) fn load(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &str) -> String {
     let words = |bytes: usize| bytes / 16;

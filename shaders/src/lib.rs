@@ -10,6 +10,8 @@ pub mod attention;
 mod audit;
 mod class;
 mod compile;
+pub mod gated;
+pub mod gather;
 mod kernel;
 pub mod pick;
 mod post;

@@ -11,6 +11,8 @@ pub(crate) mod reduce;
 pub(crate) mod shape;
 pub(crate) mod walk;
 
+use std::ops::Range;
+
 use onebit_ir::rows::{RowProgram, Store};
 use onebit_plan::abi::{StorageClass, TILE_ROWS};
 use onebit_plan::gpu::{binding, record};
@@ -44,7 +46,7 @@ pub enum Input<'a> {
 
 impl Input<'_> {
     /// Whether it is records.
-    fn is_quantised(&self) -> bool {
+    pub(crate) fn is_quantised(&self) -> bool {
         match self {
             Self::Records => true,
             Self::Floats { .. } => false,
@@ -55,7 +57,7 @@ impl Input<'_> {
     }
 
     /// What kernels' names say of it.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Records => String::new(),
             Self::Floats { stride } => format!("-f{stride}"),
@@ -137,8 +139,7 @@ impl Product<'_> {
         assert_eq!(integer, self.input.is_quantised(), "input for another kind of class");
         let shape = Shape::new(form, self.k, self.m, self.unroll());
         let mut source = Source::default();
-        let sets = if self.tiles > 1 { 2 } else { 1 };
-        source.declare(reduce::declaration(&shape, sets));
+        source.declare(reduce::declaration(&shape, 1));
         rows(&mut source, self.rows, self.m);
         let x = activations(&mut source, &shape, self.input, self.rows);
         source.line(walk::prelude(form));
@@ -204,20 +205,18 @@ impl Product<'_> {
         let tile = format!("{base} + tile * {words}u");
         let stream = Stream { index: 0, form, buffer, tile: "tile_at".into() };
         let before = if index == 0 { 0 } else { self.part_groups(&self.parts[0]) };
-        let set = if self.tiles > 1 {
-            format!("(turn_tile & 1u) * {}u", reduce::words(shape))
-        } else {
-            "0u".into()
-        };
-        let body = format!(
-            "let tile_at = {tile};
-let parts = {set};
-{}{}workgroupBarrier();
-{}",
-            walk::walk(shape, std::slice::from_ref(&stream), x),
-            reduce::spread(shape, &stream, "parts"),
-            self.store(source, shape, index)
-        );
+        let mut body = format!("let tile_at = {tile};\n");
+        body += &walk::walk(shape, std::slice::from_ref(&stream), x);
+        body += &reduce::fold(shape, &stream);
+        for rows in reduce::groups(shape) {
+            // The parts of the rows and the tile before have been read.
+            if self.tiles > 1 || rows.start > 0 {
+                body += "workgroupBarrier();\n";
+            }
+            body += &reduce::spread(shape, &stream, &rows);
+            body += "workgroupBarrier();\n";
+            body += &self.store(source, shape, &stream, index, &rows);
+        }
         let first = format!("(group.x - {before}u) * {}u", self.tiles);
         if self.tiles == 1 {
             return format!("let tile = {first};\n{body}");
@@ -232,29 +231,44 @@ if (tile >= {}u) {{ break; }}
         )
     }
 
-    /// Writes the tile's outputs from the parts of their sums.
-    fn store(&self, source: &mut Source, shape: &Shape, index: usize) -> String {
+    /// Writes the tile's outputs for a group of rows; an invocation has four of them.
+    fn store(
+        &self,
+        source: &mut Source,
+        shape: &Shape,
+        stream: &Stream,
+        index: usize,
+        rows: &Range<usize>,
+    ) -> String {
         let part = &self.parts[index];
         let out = source.immediate(Immediate::Out { index });
-        let target = |stride: usize| format!("{out} + row * {stride}u + column");
-        let (buffer, at, value) = match part.output {
-            Output::Arena { stride } => {
-                (source.write(binding::ARENA), target(stride), "bitcast<u32>(sum)")
-            }
-            Output::Logits { stride } => (source.write(binding::LOGITS), target(stride), "sum"),
+        let (buffer, stride, bits) = match part.output {
+            Output::Arena { stride } => (source.write(binding::ARENA), stride, true),
+            Output::Logits { stride } => (source.write(binding::LOGITS), stride, false),
         };
-        let (outputs, workgroup) = (self.m * TILE_ROWS, shape.workgroup());
-        let total = reduce::total(shape, "sum", "parts", "o");
+        let value =
+            |c: char| if bits { format!("bitcast<u32>(sum.{c})") } else { format!("sum.{c}") };
+        let writes: String = (0..4)
+            .zip(['x', 'y', 'z', 'w'])
+            .map(|(i, c)| {
+                let write = format!("{buffer}[at + {i}u] = {};\n", value(c));
+                // Only in the last tile of a matrix that does not fill it.
+                match part.n % TILE_ROWS {
+                    0 => write,
+                    _ => format!("if (column + {i}u < {}u) {{ {write}}}\n", part.n),
+                }
+            })
+            .collect();
         format!(
-            "for (var o = lane; o < {outputs}u; o += {workgroup}u) {{
-let row = first + (o >> 4u);
-let column = tile * 16u + (o & 15u);
-if (row < rows && column < {}u) {{
-{total}{buffer}[{at}] = {value};
-}}
-}}
+            "if (lane < {}u && first + {}u + (lane >> 2u) < rows) {{
+{}let column = tile * 16u + (lane & 3u) * 4u;
+let at = {out} + (first + {}u + (lane >> 2u)) * {stride}u + column;
+{writes}}}
 ",
-            part.n
+            4 * rows.len(),
+            rows.start,
+            reduce::total(shape, stream, "sum", "lane"),
+            rows.start,
         )
     }
 }

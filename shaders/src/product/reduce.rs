@@ -1,7 +1,10 @@
 //! Adds the parts of a tile's sums that the invocations of a workgroup have.
 //!
 //! The tree is the same for every subgroup size from 8 on, and so are the bits: neighbours in
-//! `v`, then both pairs, then the partitions in ascending order.
+//! `v`, then both pairs, then the partitions in ascending order. Rows of the step pass in groups,
+//! which bounds the memory.
+
+use std::ops::Range;
 
 use onebit_plan::abi::TILE_ROWS;
 
@@ -10,63 +13,75 @@ use super::shape::Shape;
 
 /// Smallest subgroup that has a whole partition.
 const WHOLE: usize = 16;
+/// Most rows of the step that pass at once.
+const GROUP: usize = 4;
 
-/// Size in `vec4`s of workgroup memory that one stream's parts take.
-pub(crate) fn words(shape: &Shape) -> usize {
-    2 * shape.partitions * shape.m * TILE_ROWS / 4
+/// The groups of a workgroup's rows.
+pub(crate) fn groups(shape: &Shape) -> Vec<Range<usize>> {
+    (0..shape.m).step_by(GROUP).map(|first| first..shape.m.min(first + GROUP)).collect()
 }
 
-/// Declares the memory for `count` sets of parts.
-pub(crate) fn declaration(shape: &Shape, count: usize) -> String {
-    format!("var<workgroup> partial: array<vec4<f32>, {}>;", count * words(shape))
+/// `vec4`s of workgroup memory that one stream's parts take; smaller subgroups write twice as
+/// many.
+fn words(shape: &Shape) -> usize {
+    2 * shape.partitions * row_words(shape)
 }
 
-/// Writes a stream's sums to the set of parts that starts at `set`, a WGSL expression in `vec4`s.
-/// A barrier has to follow before `total`.
-pub(crate) fn spread(shape: &Shape, stream: &Stream, set: &str) -> String {
-    let m = shape.m;
-    let mut out = String::new();
-    for row in 0..m {
-        let acc = stream.acc(row);
-        out += &format!("{acc} += subgroupShuffleXor({acc}, 4u);\n");
-    }
-    out += &format!("if (lanes >= {WHOLE}u) {{\n");
-    for row in 0..m {
-        let acc = stream.acc(row);
-        out += &format!("{acc} += subgroupShuffleXor({acc}, 8u);\n");
-    }
-    out += "if (v == 0u) {\n";
-    for row in 0..m {
-        let acc = stream.acc(row);
-        out += &format!("partial[{set} + (part * {m}u + {row}u) * 4u + j] = {acc};\n");
-    }
-    out += "}\n} else if ((v & 1u) == 0u) {\n";
-    for row in 0..m {
-        let acc = stream.acc(row);
-        out += &format!(
-            "partial[{set} + ((part * 2u + (v >> 1u)) * {m}u + {row}u) * 4u + j] = {acc};\n"
-        );
-    }
-    out + "}\n"
+/// `vec4`s of one partition.
+fn row_words(shape: &Shape) -> usize {
+    shape.m.min(GROUP) * TILE_ROWS / 4
 }
 
-/// Declares `var {name}`: the sum of output `o`, a WGSL expression: row of the step times 16 plus
-/// row of the tile.
-pub(crate) fn total(shape: &Shape, name: &str, set: &str, o: &str) -> String {
-    let stride = shape.m * TILE_ROWS / 4;
-    let part = |p: usize| format!("partial[{set} + {}u + (({o}) >> 2u)][({o}) & 3u]", p * stride);
+/// Declares the memory for the parts of so many streams.
+pub(crate) fn declaration(shape: &Shape, streams: usize) -> String {
+    format!("var<workgroup> partial: array<vec4<f32>, {}>;", streams * words(shape))
+}
+
+/// Adds up a partition's parts within the subgroup, once before [`spread`].
+pub(crate) fn fold(shape: &Shape, stream: &Stream) -> String {
+    let fold = |distance: usize| -> String {
+        let accs = (0..shape.m).map(|row| stream.acc(row));
+        accs.map(|acc| format!("{acc} += subgroupShuffleXor({acc}, {distance}u);\n")).collect()
+    };
+    format!("{}if (lanes >= {WHOLE}u) {{\n{}}}\n", fold(4), fold(8))
+}
+
+/// Writes the parts of a group of rows. Barriers have to stand before, where the memory was read,
+/// and after.
+pub(crate) fn spread(shape: &Shape, stream: &Stream, rows: &Range<usize>) -> String {
+    let (first, words) = (stream.index * words(shape), row_words(shape));
+    let write = |part: &str| -> String {
+        rows.clone()
+            .map(|row| {
+                let (at, acc) = (first + 4 * (row - rows.start), stream.acc(row));
+                format!("partial[{at}u + {part} * {words}u + j] = {acc};\n")
+            })
+            .collect()
+    };
+    format!(
+        "if (lanes >= {WHOLE}u) {{\nif (v == 0u) {{\n{}}}\n}} else if ((v & 1u) == 0u) {{\n{}}}\n",
+        write("part"),
+        write("(part * 2u + (v >> 1u))")
+    )
+}
+
+/// Declares `var {name}: vec4<f32>`, the sums of the expression `word`: four times the row of the
+/// group, plus four rows of the tile.
+pub(crate) fn total(shape: &Shape, stream: &Stream, name: &str, word: &str) -> String {
+    let (first, words) = (stream.index * words(shape), row_words(shape));
+    let part = |p: usize| format!("partial[{}u + {word}]", first + p * words);
     let whole: Vec<String> = (0..shape.partitions).map(part).collect();
     let halves: Vec<String> =
         (0..shape.partitions).map(|p| format!("({} + {})", part(2 * p), part(2 * p + 1))).collect();
     format!(
-        "var {name}: f32;
+        "var {name}: vec4<f32>;
 if (lanes >= {WHOLE}u) {{
-    {name} = {};
+{name} = {};
 }} else {{
-    {name} = {};
+{name} = {};
 }}
 ",
-        whole.join("\n        + "),
-        halves.join("\n        + ")
+        whole.join("\n + "),
+        halves.join("\n + ")
     )
 }

@@ -1,7 +1,11 @@
 //! The kernels that checks without a device go over: every builder, in the shapes of small models.
 
+use onebit_ir::Function;
+use onebit_ir::rows::{Arg, Expr, RowProgram, Store};
 use onebit_plan::abi::StorageClass;
 use onebit_shaders::Kernel;
+use onebit_shaders::gated::Gated;
+use onebit_shaders::gather::Gather;
 use onebit_shaders::product::{Input, Output, Part, Product};
 use onebit_shaders::rows::RowsKind;
 
@@ -11,6 +15,9 @@ mod examples;
 /// Every kernel.
 pub fn kernels() -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = products().iter().map(Product::kernel).collect();
+    kernels.extend(gathers().iter().map(Gather::kernel));
+    kernels.extend(gated());
+    kernels.extend(prologues());
     kernels.extend(examples::kernels());
     kernels
 }
@@ -32,6 +39,66 @@ pub fn products() -> Vec<Product<'static>> {
     head.tiles = 4;
     products.push(head);
     products
+}
+
+/// Embeddings of every class.
+pub fn gathers() -> Vec<Gather> {
+    let gather = |class| Gather { class, n: 49152, k: 768, stride: 768 };
+    StorageClass::ALL.into_iter().map(gather).collect()
+}
+
+/// Gate and up of every integer class, and of two.
+pub fn gated() -> Vec<Kernel> {
+    let program = join(Function::Silu, 1536);
+    let mut kernels = Vec::new();
+    let mut push = |classes: [StorageClass; 2], m| {
+        let (n, k) = (1536, 768);
+        let input = Input::Records;
+        let gated = Gated { k, n, classes, input, m, blocks: 1, epilogue: &program };
+        kernels.push(gated.kernel());
+    };
+    for class in integers() {
+        for m in [1, 4, 8] {
+            push([class, class], m);
+        }
+    }
+    push([StorageClass::Q4D, StorageClass::Q6K], 4);
+    kernels
+}
+
+/// Products that normalise and quantise their input themselves.
+pub fn prologues() -> Vec<Kernel> {
+    let norm = examples::norm(576);
+    let mut kernels = Vec::new();
+    for m in [1, 4] {
+        let mut product = product(&[(StorageClass::Q4D, 960)], 576, m);
+        product.input = Input::Prologue(&norm);
+        kernels.push(product.kernel());
+        let classes = [StorageClass::Q4D; 2];
+        let (input, epilogue) = (Input::Prologue(&norm), &join(Function::Silu, 1536));
+        let gated = Gated { k: 576, n: 1536, classes, input, m, blocks: 1, epilogue };
+        kernels.push(gated.kernel());
+    }
+    kernels
+}
+
+pub fn integers() -> impl Iterator<Item = StorageClass> {
+    let is_integer = |class: &StorageClass| onebit_plan::layout::Layout::of(*class).is_some();
+    StorageClass::ALL.into_iter().filter(is_integer)
+}
+
+/// `f(gate) * up`, quantised, as schedules have it.
+pub fn join(function: Function, width: usize) -> RowProgram {
+    let rows = Arg::Rows { row_stride: width, head_stride: width, gathered: false };
+    RowProgram {
+        heads: 1,
+        width,
+        args: vec![rows, rows, Arg::Q8 { width }],
+        exprs: vec![Expr::Load(0), Expr::Load(1), Expr::Gated(function, 0, 1)],
+        stores: vec![Store::Q8 { expr: 2, arg: 2 }],
+        rotate: None,
+        column_range: true,
+    }
 }
 
 fn product(parts: &[(StorageClass, usize)], k: usize, m: usize) -> Product<'static> {

@@ -1,0 +1,217 @@
+//! Two products of one input, joined column by column and quantised: gate and up of a
+//! feed-forward network.
+
+use onebit_ir::rows::{ArgId, Expr, ExprId, RowProgram, Store};
+use onebit_plan::abi::{BLOCK, StorageClass};
+use onebit_plan::gpu::{binding, record};
+
+use crate::class;
+use crate::kernel::{Immediate, Kernel, Source};
+use crate::product::shape::{Form, Shape, tile_words};
+use crate::product::walk::{prelude, walk};
+use crate::product::{INTEGER_DOT, Input, PART_BINDINGS, Stream, activations, reduce, rows};
+use crate::rows::{RowsKind, digest, functions, record as records};
+
+/// `out[row] = records of f(gate[row], up[row])`, with `gate = x * G` and `up = x * U`.
+///
+/// Weights are at [`PART_BINDINGS`], gate first, from [`Immediate::Weights`] on. Record b of row r
+/// is at `(r * n / 32 + b) * 5` 16-byte words from [`Immediate::Out`] 0 on. Dispatch
+/// [`Gated::groups`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gated<'a> {
+    pub k: usize,
+    /// Rows of each matrix, a multiple of 32.
+    pub n: usize,
+    /// Classes of gate and up, both integer.
+    pub classes: [StorageClass; 2],
+    pub input: Input<'a>,
+    /// Rows of the step that a workgroup does: 1, 4 or 8.
+    pub m: usize,
+    /// Blocks of 32 results that a workgroup does, one after another.
+    pub blocks: usize,
+    /// The program that joins columns: see [`Join`].
+    pub epilogue: &'a RowProgram,
+}
+
+/// The element-wise program of two arguments that joins gate and up. The first argument that its
+/// expressions load is the gate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Join<'a> {
+    program: &'a RowProgram,
+    result: ExprId,
+    /// Arguments of gate and up.
+    loads: [ArgId; 2],
+}
+
+impl<'a> Join<'a> {
+    /// # Panics
+    /// With a program that has not exactly two loads and one quantised result.
+    pub fn new(program: &'a RowProgram) -> Self {
+        let [Store::Q8 { expr, .. }] = program.stores[..] else {
+            panic!("a gated product has one quantised result");
+        };
+        let loads: Vec<ArgId> = program
+            .exprs
+            .iter()
+            .filter_map(|expr| match expr {
+                Expr::Load(arg) => Some(*arg),
+                _ => None,
+            })
+            .collect();
+        let [gate, up] = loads[..] else { panic!("a gated product joins two products") };
+        Self { program, result: expr, loads: [gate, up] }
+    }
+
+    /// The result as WGSL over `vec4<f32>`s of the names `gate` and `up`.
+    pub fn value(&self, source: &mut Source) -> String {
+        self.text(source, self.result)
+    }
+
+    fn text(&self, source: &mut Source, expr: ExprId) -> String {
+        let mut of = |expr| self.text(source, expr);
+        match self.program.exprs[expr] {
+            Expr::Load(arg) if arg == self.loads[0] => "gate".into(),
+            Expr::Load(_) => "up".into(),
+            Expr::Add(x, y) => format!("({} + {})", of(x), of(y)),
+            Expr::Mul(x, y) => format!("({} * {})", of(x), of(y)),
+            Expr::Scale(x, factor) => format!("({} * {})", of(x), functions::float(factor)),
+            Expr::Gated(function, gate, up) => {
+                let (gate, up) = (of(gate), of(up));
+                format!("({}({gate}) * {up})", functions::name(source, function))
+            }
+            Expr::Unary(function, x) => {
+                let x = of(x);
+                format!("{}({x})", functions::name(source, function))
+            }
+            Expr::SoftCap(x, cap) => {
+                let x = of(x);
+                format!("({})", functions::softcap(source, &x, cap))
+            }
+            Expr::Vector(_) | Expr::RmsNorm { .. } => {
+                panic!("a gated product joins columns by themselves")
+            }
+        }
+    }
+}
+
+impl Gated<'_> {
+    /// Workgroups for a step of up to `rows` rows.
+    pub fn groups(&self, rows: usize) -> [u32; 3] {
+        let x = (self.n / BLOCK).div_ceil(self.blocks);
+        [x as u32, rows.div_ceil(self.m) as u32, 1]
+    }
+
+    /// The kernel.
+    ///
+    /// # Panics
+    /// With float classes or float input, n that is no multiple of 32, and an epilogue of another
+    /// form than `gated(f)` of two products, see [`Gated::epilogue`].
+    pub fn kernel(&self) -> Kernel {
+        assert!(self.n.is_multiple_of(BLOCK), "results are quantised in blocks of 32");
+        assert!(self.input.is_quantised(), "gated products read records");
+        let forms = self.classes.map(Form::of);
+        // Two streams have twice the sums and the weights in flight of one.
+        let unroll = if self.m == 1 { 2 } else { 1 };
+        let shape = Shape::new(forms[0], self.k, self.m, unroll);
+        let mut source = Source::default();
+        source.require(INTEGER_DOT);
+        source.declare(reduce::declaration(&shape, 2));
+        records::declare(&mut source);
+        rows(&mut source, RowsKind::All, self.m);
+        let x = activations(&mut source, &shape, self.input, RowsKind::All);
+        source.line(prelude(forms[0]));
+        source.line("let e = lane & 7u;");
+        let streams = [0, 1].map(|index| self.stream(&mut source, index));
+        let tile = Self::tile(&shape, &streams, walk(&shape, &streams, &x));
+        let epilogue = self.epilogue(&mut source, &shape);
+        let totals: String = (0..reduce::groups(&shape).len())
+            .map(|g| format!("var gate{g}: vec4<f32>;\nvar up{g}: vec4<f32>;\n"))
+            .collect();
+        source.line(format!(
+            "for (var turn_block = 0u; turn_block < {}u; turn_block += 1u) {{
+let block = group.x * {}u + turn_block;
+if (block >= {}u) {{ break; }}
+{totals}for (var q = 0u; q < 2u; q += 1u) {{
+{tile}}}
+{epilogue}}}",
+            self.blocks,
+            self.blocks,
+            self.n / BLOCK
+        ));
+        source.finish(self.name(), shape.workgroup())
+    }
+
+    fn name(&self) -> String {
+        let [gate, up] = self.classes.map(|class| format!("{class:?}").to_lowercase());
+        let (n, k, input) = (self.n, self.k, self.input.name());
+        let epilogue = digest(self.epilogue, None);
+        format!("gated-{gate}-{up}-{n}x{k}{input}-{epilogue:016x}-m{}-b{}", self.m, self.blocks)
+    }
+
+    fn stream(&self, source: &mut Source, index: usize) -> Stream {
+        let class = self.classes[index];
+        let form = Form::of(class);
+        let Form::Integer(layout) = form else { panic!("gated products are of integer classes") };
+        class::declare(source, &layout);
+        let weights = PART_BINDINGS[index];
+        let buffer = source.read(weights);
+        let base = source.immediate(Immediate::Weights { binding: weights });
+        let tile = format!("({base} + tile * {}u)", tile_words(class, self.k));
+        Stream { index, form, buffer, tile }
+    }
+
+    /// Tile `q` of the block: its sums go to the invocations that have its columns.
+    fn tile(shape: &Shape, streams: &[Stream; 2], walk: String) -> String {
+        let mut out = format!("let tile = block * 2u + q;\n{walk}");
+        for stream in streams {
+            out += &reduce::fold(shape, stream);
+        }
+        for (g, rows) in reduce::groups(shape).iter().enumerate() {
+            // The parts of what came before have been read.
+            out += "workgroupBarrier();\n";
+            for stream in streams {
+                out += &reduce::spread(shape, stream, rows);
+            }
+            let word = "((lane >> 3u) * 4u + (e & 3u))";
+            out += &format!(
+                "workgroupBarrier();
+if (lane < {}u && (e >> 2u) == q) {{
+{}{}gate{g} = gate;
+up{g} = up;
+}}
+",
+                8 * rows.len(),
+                reduce::total(shape, &streams[0], "gate", word),
+                reduce::total(shape, &streams[1], "up", word),
+            );
+        }
+        out
+    }
+
+    /// Joins and quantises the block's columns: eight invocations have a row's.
+    fn epilogue(&self, source: &mut Source, shape: &Shape) -> String {
+        let join = Join::new(self.epilogue);
+        let value = join.value(source);
+        let buffer = source.write(binding::RECORDS);
+        let out = source.immediate(Immediate::Out { index: 0 });
+        let (blocks, words) = (self.n / BLOCK, record::WORDS);
+        let groups = reduce::groups(shape);
+        let each = groups.iter().enumerate().map(|(g, rows)| {
+            format!(
+                "if (lane < {}u) {{
+let gate = gate{g};
+let up = up{g};
+let word = record_word({value}, e);
+let row = first + {}u + (lane >> 3u);
+if (row < rows && e < {words}u) {{
+{buffer}[{out} + (row * {blocks}u + block) * {words}u + e] = word;
+}}
+}}
+",
+                8 * rows.len(),
+                rows.start
+            )
+        });
+        each.collect()
+    }
+}

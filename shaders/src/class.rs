@@ -146,6 +146,11 @@ pub(crate) fn scale_names(layout: &Layout) -> impl Iterator<Item = &'static str>
     scales(layout.scales).iter().map(|(name, _)| *name)
 }
 
+/// 16-byte words of weights that an invocation loads of a block.
+pub(crate) const fn words(layout: &Layout) -> usize {
+    code_loads(layout.codes).len() + scale_loads(layout.scales).len()
+}
+
 /// Loads all words of block `b{i}` of the tile whose first word is the expression `tile`.
 pub(crate) fn load(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &str) -> String {
     let words = |bytes: usize| bytes / 16;

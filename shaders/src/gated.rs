@@ -1,6 +1,8 @@
 //! Two products of one input, joined column by column and quantised: gate and up of a
 //! feed-forward network.
 
+use std::ops::Range;
+
 use onebit_ir::rows::{ArgId, Expr, ExprId, RowProgram, Store};
 use onebit_plan::abi::{BLOCK, StorageClass};
 use onebit_plan::gpu::{binding, record};
@@ -8,7 +10,7 @@ use onebit_plan::gpu::{binding, record};
 use crate::class;
 use crate::kernel::{Immediate, Kernel, Source};
 use crate::product::shape::{Form, Shape, tile_words};
-use crate::product::walk::{prelude, walk};
+use crate::product::walk::{Activations, bound, prelude, walk};
 use crate::product::{INTEGER_DOT, Input, PART_BINDINGS, Stream, activations, reduce, rows};
 use crate::rows::{RowsKind, digest, functions, record as records};
 
@@ -110,9 +112,7 @@ impl Gated<'_> {
         assert!(self.n.is_multiple_of(BLOCK), "results are quantised in blocks of 32");
         assert!(self.input.is_quantised(), "gated products read records");
         let forms = self.classes.map(Form::of);
-        // Two streams have twice the sums and the weights in flight of one.
-        let unroll = if self.m == 1 { 2 } else { 1 };
-        let shape = Shape::new(forms[0], self.k, self.m, unroll);
+        let shape = Shape::new(forms[0], 2, self.k, self.m);
         let mut source = Source::default();
         source.require(INTEGER_DOT);
         source.declare(reduce::declaration(&shape, 2));
@@ -122,7 +122,7 @@ impl Gated<'_> {
         source.line(prelude(forms[0]));
         source.line("let e = lane & 7u;");
         let streams = [0, 1].map(|index| self.stream(&mut source, index));
-        let tile = Self::tile(&shape, &streams, walk(&shape, &streams, &x));
+        let tile = Self::tile(&shape, &streams, &x);
         let epilogue = self.epilogue(&mut source, &shape);
         let totals: String = (0..reduce::groups(&shape).len())
             .map(|g| format!("var gate{g}: vec4<f32>;\nvar up{g}: vec4<f32>;\n"))
@@ -131,12 +131,13 @@ impl Gated<'_> {
             "for (var turn_block = 0u; turn_block < {}u; turn_block += 1u) {{
 let block = group.x * {}u + turn_block;
 if (block >= {}u) {{ break; }}
-{totals}for (var q = 0u; q < 2u; q += 1u) {{
+{totals}for (var q = 0u; q < {}; q += 1u) {{
 {tile}}}
 {epilogue}}}",
             self.blocks,
             self.blocks,
-            self.n / BLOCK
+            self.n / BLOCK,
+            bound(&shape, 2)
         ));
         source.finish(self.name(), shape.workgroup())
     }
@@ -161,31 +162,33 @@ if (block >= {}u) {{ break; }}
     }
 
     /// Tile `q` of the block: its sums go to the invocations that have its columns.
-    fn tile(shape: &Shape, streams: &[Stream; 2], walk: String) -> String {
-        let mut out = format!("let tile = block * 2u + q;\n{walk}");
+    fn tile(shape: &Shape, streams: &[Stream; 2], x: &Activations) -> String {
+        let mut out = format!("let tile = block * 2u + q;\n{}", walk(shape, streams, x));
         for stream in streams {
             out += &reduce::fold(shape, stream);
         }
         for (g, rows) in reduce::groups(shape).iter().enumerate() {
-            // The parts of what came before have been read.
-            out += "workgroupBarrier();\n";
-            for stream in streams {
-                out += &reduce::spread(shape, stream, rows);
-            }
-            let word = "((lane >> 3u) * 4u + (e & 3u))";
-            out += &format!(
-                "workgroupBarrier();
-if (lane < {}u && (e >> 2u) == q) {{
-{}{}gate{g} = gate;
-up{g} = up;
-}}
-",
-                8 * rows.len(),
-                reduce::total(shape, &streams[0], "gate", word),
-                reduce::total(shape, &streams[1], "up", word),
-            );
+            out += &Self::collect(shape, streams, g, rows);
         }
         out
+    }
+
+    /// Adds up the parts of group `g` of the rows.
+    fn collect(shape: &Shape, streams: &[Stream], g: usize, rows: &Range<usize>) -> String {
+        // The parts of what came before have been read.
+        let mut out = "workgroupBarrier();\n".to_owned();
+        for stream in streams {
+            out += &reduce::spread(shape, stream, rows);
+        }
+        out +=
+            &format!("workgroupBarrier();\nif (lane < {}u && (e >> 2u) == q) {{\n", 8 * rows.len());
+        for stream in streams {
+            let name = ["gate", "up"][stream.index];
+            let word = "((lane >> 3u) * 4u + (e & 3u))";
+            out += &reduce::total(shape, stream, name, word);
+            out += &format!("{name}{g} = {name};\n");
+        }
+        out + "}\n"
     }
 
     /// Joins and quantises the block's columns: eight invocations have a row's.

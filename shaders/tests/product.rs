@@ -134,11 +134,12 @@ fn assert_close(found: &[u32], matrix: &Matrix, x: &[f64], what: &str) {
     }
 }
 
-fn lengths(class: StorageClass) -> &'static [usize] {
+/// One block or less, and a row that fills neither the last step nor its partitions.
+fn lengths(class: StorageClass) -> [usize; 2] {
     match class {
-        StorageClass::Q4K | StorageClass::Q5K | StorageClass::Q6K => &[256, 768, 2304],
-        _ if is_float(class) => &[1, 7, 131, 1030],
-        _ => &[32, 96, 576, 2080],
+        StorageClass::Q4K | StorageClass::Q5K | StorageClass::Q6K => [256, 2304],
+        _ if is_float(class) => [7, 1030],
+        _ => [32, 2080],
     }
 }
 
@@ -148,7 +149,7 @@ fn every_class_is_its_values_times_the_activations() {
     let mut random = Random(1);
     let (n, rows) = (40, 5);
     for class in StorageClass::ALL {
-        for &k in lengths(class) {
+        for k in lengths(class) {
             let matrix = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
             let x = Activations::random(rows, k, &mut random);
             let exact: Vec<f64> = if is_float(class) {
@@ -158,7 +159,9 @@ fn every_class_is_its_values_times_the_activations() {
             };
             let single = run(&gpu, &product(class, n, k, 1), &[&matrix], &x, rows);
             assert_close(&single[0], &matrix, &exact, &format!("{class:?} {k}"));
-            for m in [4, 8] {
+            // Drivers made of software take seconds for each.
+            let [_, long] = lengths(class);
+            for m in [4, 8].into_iter().filter(|_| k == long) {
                 let several = run(&gpu, &product(class, n, k, m), &[&matrix], &x, rows);
                 assert_eq!(single, several, "{class:?}, k {k}: bits with {m} rows");
             }
@@ -171,9 +174,10 @@ fn every_class_is_its_values_times_the_activations() {
 fn extreme_codes_and_scales_stay_exact() {
     let Some(gpu) = Gpu::lavapipe() else { return };
     let mut random = Random(2);
-    let (n, k, rows) = (16, 512, 2);
+    let (n, rows) = (40, 2);
     for class in StorageClass::ALL.into_iter().filter(|&class| !is_float(class)) {
-        let product = product(class, n, k, 4);
+        let [_, k] = lengths(class);
+        let product = product(class, n, k, 1);
         for kind in KINDS {
             let matrix = Matrix::random(class, n, k, kind, &mut random);
             let x = Activations::random(rows, k, &mut random);

@@ -137,7 +137,7 @@ impl Product<'_> {
         };
         assert!(self.parts.iter().all(fits), "parts of different kinds");
         assert_eq!(integer, self.input.is_quantised(), "input for another kind of class");
-        let shape = Shape::new(form, self.k, self.m, self.unroll());
+        let shape = Shape::new(form, 1, self.k, self.m);
         let mut source = Source::default();
         source.declare(reduce::declaration(&shape, 1));
         rows(&mut source, self.rows, self.m);
@@ -181,15 +181,6 @@ impl Product<'_> {
         tiles(part.n).div_ceil(self.tiles)
     }
 
-    /// Blocks in flight: as many as leave the registers for the sums of all rows.
-    fn unroll(&self) -> usize {
-        match self.m {
-            1 => 4,
-            2..=4 => 2,
-            _ => 1,
-        }
-    }
-
     /// The tiles of a workgroup of part `index`.
     fn part(&self, source: &mut Source, shape: &Shape, index: usize, x: &Activations) -> String {
         let part = &self.parts[index];
@@ -222,11 +213,11 @@ impl Product<'_> {
             return format!("let tile = {first};\n{body}");
         }
         format!(
-            "for (var turn_tile = 0u; turn_tile < {}u; turn_tile += 1u) {{
+            "for (var turn_tile = 0u; turn_tile < {}; turn_tile += 1u) {{
 let tile = {first} + turn_tile;
 if (tile >= {}u) {{ break; }}
 {body}}}",
-            self.tiles,
+            walk::bound(shape, self.tiles),
             tiles(part.n)
         )
     }

@@ -69,19 +69,26 @@ pub(crate) fn spread(shape: &Shape, stream: &Stream, rows: &Range<usize>) -> Str
 /// group, plus four rows of the tile.
 pub(crate) fn total(shape: &Shape, stream: &Stream, name: &str, word: &str) -> String {
     let (first, words) = (stream.index * words(shape), row_words(shape));
-    let part = |p: usize| format!("partial[{}u + {word}]", first + p * words);
-    let whole: Vec<String> = (0..shape.partitions).map(part).collect();
-    let halves: Vec<String> =
-        (0..shape.partitions).map(|p| format!("({} + {})", part(2 * p), part(2 * p + 1))).collect();
+    let sum = |parts: usize, step: usize| {
+        let part = |p: usize| format!("partial[{}u + p * {words}u + {word}]", first + p * words);
+        // A part of a partition that two subgroups share is a pair.
+        let terms: Vec<String> = (0..step)
+            .map(|p| match parts / shape.partitions {
+                1 => part(p),
+                _ => format!("({} + {})", part(2 * p), part(2 * p + 1)),
+            })
+            .collect();
+        let taken = step * parts / shape.partitions;
+        format!(
+            "for (var p = 0u; p < {parts}u; p += {taken}u) {{\n{name} = {name} + {};\n}}\n",
+            terms.join("\n + ")
+        )
+    };
+    // So many in flight: registers are scarce while other rows' sums wait.
+    let whole = if shape.partitions.is_multiple_of(8) { 8 } else { 4 };
     format!(
-        "var {name}: vec4<f32>;
-if (lanes >= {WHOLE}u) {{
-{name} = {};
-}} else {{
-{name} = {};
-}}
-",
-        whole.join("\n + "),
-        halves.join("\n + ")
+        "var {name} = vec4<f32>();\nif (lanes >= {WHOLE}u) {{\n{}}} else {{\n{}}}\n",
+        sum(shape.partitions, whole),
+        sum(2 * shape.partitions, 4)
     )
 }

@@ -7,6 +7,8 @@
 use onebit_plan::abi::{BLOCK, StorageClass, TILE_ROWS};
 use onebit_plan::layout::{Layout, tile_bytes};
 
+use crate::class;
+
 /// Invocations that share a block.
 pub(crate) const SHARE: usize = 16;
 /// Partitions that a workgroup may have: it is a whole number of subgroups of any size up to 64.
@@ -65,7 +67,9 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    pub fn new(form: Form, k: usize, m: usize, unroll: usize) -> Self {
+    /// A walk of `streams` matrices of a form at once.
+    pub fn new(form: Form, streams: usize, k: usize, m: usize) -> Self {
+        let unroll = unroll(form, streams, m);
         let blocks = k.div_ceil(form.block());
         Self { k, block: form.block(), blocks, partitions: partitions(blocks), m, unroll }
     }
@@ -93,6 +97,22 @@ impl Shape {
     }
 }
 
+/// 16-byte words that an invocation may have in flight, four registers each, with one row.
+const IN_FLIGHT: usize = 16;
+
+/// Blocks in flight: as many as leave registers for the sums of all rows.
+fn unroll(form: Form, streams: usize, m: usize) -> usize {
+    // A record's word and its scales, and the weights.
+    let words = match form {
+        Form::Integer(layout) => 2 + streams * class::words(&layout),
+        Form::Float(_) => 2,
+    };
+    match m {
+        1 => (IN_FLIGHT / words).clamp(1, 4),
+        _ => 2 / streams,
+    }
+}
+
 /// Partitions for rows of so many blocks: the cheapest, counting work and latency.
 fn partitions(blocks: usize) -> usize {
     let cost = |p: &usize| (p + STEP_COST) * blocks.div_ceil(*p);
@@ -116,9 +136,9 @@ mod tests {
     #[test]
     fn every_block_belongs_to_one_step() {
         for k in (32..4096).step_by(32) {
-            for unroll in [1, 2, 4] {
+            for unroll in 1..=4 {
                 let form = Form::of(StorageClass::Q4D);
-                let shape = Shape::new(form, k, 1, unroll);
+                let shape = Shape { unroll, ..Shape::new(form, 1, k, 1) };
                 let (turns, rest) = shape.steps();
                 let all = turns * unroll + rest;
                 assert_eq!(all, shape.blocks.div_ceil(shape.partitions));

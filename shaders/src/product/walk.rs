@@ -47,7 +47,8 @@ pub(crate) fn walk(shape: &Shape, streams: &[Stream], x: &Activations) -> String
         _ => {
             let body = steps(shape, streams, x, "s", 0, shape.unroll);
             out += &format!(
-                "for (var turn = 0u; turn < {turns}u; turn += 1u) {{\nlet s = turn * {}u;\n{body}}}\n",
+                "for (var turn = 0u; turn < {}; turn += 1u) {{\nlet s = turn * {}u;\n{body}}}\n",
+                bound(shape, turns),
                 shape.unroll
             );
         }
@@ -62,6 +63,16 @@ pub(crate) fn walk(shape: &Shape, streams: &[Stream], x: &Activations) -> String
         }
     }
     out
+}
+
+/// The end of a loop of so many turns as WGSL. With several rows it looks as if it depended on
+/// their number: compilers that unroll short loops move all loads to the front, and registers run
+/// out.
+pub(crate) fn bound(shape: &Shape, turns: usize) -> String {
+    match shape.m {
+        1 => format!("{turns}u"),
+        _ => format!("({turns}u + (rows >> 16u))"),
+    }
 }
 
 fn is_wide(stream: &Stream) -> bool {

@@ -52,7 +52,7 @@ pub fn gated() -> Vec<Kernel> {
     let program = join(Function::Silu, 1536);
     let mut kernels = Vec::new();
     let mut push = |classes: [StorageClass; 2], m| {
-        let (n, k) = (1536, 768);
+        let (n, k) = (1536, 2048);
         let input = Input::Records;
         let gated = Gated { k, n, classes, input, m, blocks: 1, epilogue: &program };
         kernels.push(gated.kernel());

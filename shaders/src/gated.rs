@@ -47,10 +47,10 @@ pub(crate) struct Join<'a> {
 
 impl<'a> Join<'a> {
     /// # Panics
-    /// With a program that has not exactly two loads and one quantised result.
+    /// With a program that has not exactly two loads and one result.
     pub fn new(program: &'a RowProgram) -> Self {
-        let [Store::Q8 { expr, .. }] = program.stores[..] else {
-            panic!("a gated product has one quantised result");
+        let [Store::Q8 { expr, .. } | Store::F32 { expr, .. }] = program.stores[..] else {
+            panic!("a gated product has one result");
         };
         let loads: Vec<ArgId> = program
             .exprs

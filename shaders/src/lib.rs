@@ -10,6 +10,7 @@ pub mod attention;
 mod audit;
 mod class;
 mod compile;
+pub mod cooperative;
 pub mod gated;
 pub mod gather;
 mod kernel;

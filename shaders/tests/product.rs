@@ -1,8 +1,13 @@
 //! Products on lavapipe against sums in f64.
 
+#[path = "common/catalogue.rs"]
+#[allow(dead_code, reason = "only some of its programs are run here")]
+mod catalogue;
 #[path = "common/device.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
 mod device;
 #[path = "common/matrix.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
 mod matrix;
 
 use device::{Gpu, step_bytes};
@@ -91,7 +96,7 @@ fn run(
     let immediate = |it| match it {
         Immediate::Weights { .. } => WEIGHTS_AT as u32,
         Immediate::Records => INPUT_AT as u32,
-        Immediate::Floats => 4 * INPUT_AT as u32,
+        Immediate::Floats | Immediate::Arg { program: 0, arg: 0 } => 4 * INPUT_AT as u32,
         Immediate::Out { index } => starts[index] as u32,
         other => panic!("{other:?}"),
     };
@@ -145,7 +150,7 @@ fn lengths(class: StorageClass) -> [usize; 2] {
 
 #[test]
 fn every_class_is_its_values_times_the_activations() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let mut random = Random(1);
     let (n, rows) = (40, 5);
     for class in StorageClass::ALL {
@@ -172,7 +177,7 @@ fn every_class_is_its_values_times_the_activations() {
 
 #[test]
 fn extreme_codes_and_scales_stay_exact() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let mut random = Random(2);
     let (n, rows) = (40, 2);
     for class in StorageClass::ALL.into_iter().filter(|&class| !is_float(class)) {
@@ -190,7 +195,7 @@ fn extreme_codes_and_scales_stay_exact() {
 
 #[test]
 fn two_products_of_one_input_share_a_kernel() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let mut random = Random(3);
     let (k, rows) = (576, 3);
     let shapes = [(StorageClass::Q5D, 200), (StorageClass::Q8D, 72)];
@@ -222,7 +227,7 @@ fn two_products_of_one_input_share_a_kernel() {
 
 #[test]
 fn the_head_writes_logits_of_output_rows() {
-    let Some(gpu) = Gpu::lavapipe() else { return };
+    let Some(gpu) = Gpu::open() else { return };
     let mut random = Random(4);
     let (n, k, rows) = (1000, 256, 9);
     let matrix = Matrix::random(StorageClass::Q6K, n, k, Kind::Ordinary, &mut random);
@@ -235,5 +240,21 @@ fn the_head_writes_logits_of_output_rows() {
         let found = run(&gpu, &head, &[&matrix], &x, rows);
         assert_close(&found[0], &matrix, &x.values, "head");
     }
+    gpu.assert_valid();
+}
+
+#[test]
+fn a_prologue_quantises_what_the_product_reads() {
+    let Some(gpu) = Gpu::open() else { return };
+    let mut random = Random(5);
+    // Without blocks that have one large element: a code that rounds the other way is small then.
+    let (n, k, rows) = (40, 160, 3);
+    let program = catalogue::quantise(k);
+    let matrix = Matrix::random(StorageClass::Q4D, n, k, Kind::Ordinary, &mut random);
+    let x = Activations::random(rows, k, &mut random);
+    let mut product = product(StorageClass::Q4D, n, k, 4);
+    product.input = Input::Prologue(&program);
+    let found = run(&gpu, &product, &[&matrix], &x, rows);
+    assert_close(&found[0], &matrix, &x.values, "with a prologue");
     gpu.assert_valid();
 }

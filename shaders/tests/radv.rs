@@ -84,8 +84,8 @@ const COLUMNS: [Column; 11] = [
 
 /// The most registers of kernels whose names begin and end so. A SIMD holds 16 waves of 32 with
 /// 96 registers, 12 with 128 and 9 with 160.
-const REGISTERS: [(&str, &str, usize); 3] =
-    [("product-", "-m1-t2", 96), ("product-", "", 128), ("gated-", "", 160)];
+const REGISTERS: [(&str, &str, usize); 4] =
+    [("product-", "-m1-t2", 96), ("product-", "", 128), ("gated-", "", 160), ("coop-", "", 96)];
 
 fn statistic(executable: &Executable, name: &str) -> usize {
     let found = executable.statistics.iter().find(|(known, _)| known == name);
@@ -120,6 +120,15 @@ fn finding(line: &str) -> Option<String> {
     if let Some((.., most)) = bound.filter(|(.., most)| numbers.first() > Some(most)) {
         wrong.push(format!("vgprs {}, at most {most}", numbers[0]));
     }
+    let expected = if name.starts_with("coop-") { 7 } else { 6 };
+    let is_product = ["product-", "gated-", "coop-"].iter().any(|kind| name.starts_with(kind));
+    let floats = ["-f16-", "-bf16-", "-f32-"].iter().any(|class| name.contains(class));
+    if is_product && !floats && numbers.get(expected).is_none_or(|count| *count == 0) {
+        wrong.push(format!("no {}: the multiplier is not used", COLUMNS[expected].name));
+    }
+    if is_product && !floats && numbers.get(9).is_some_and(|count| *count > 0) {
+        wrong.push("loads of weights or activations that are not of 16 bytes".into());
+    }
     if numbers.len() != COLUMNS.len() {
         wrong.push("columns are missing".into());
     }
@@ -137,7 +146,9 @@ fn table() -> String {
     out.push('\n');
     for kernel in catalogue::kernels() {
         let module = compile(&kernel).unwrap_or_else(|e| panic!("{e}"));
-        for subgroup in [32, 64] {
+        // Cooperative matrices are written for one size.
+        let sizes: &[u32] = if kernel.name.starts_with("coop-") { &[32] } else { &[32, 64] };
+        for &subgroup in sizes {
             out += &line(&device, &kernel, &module.words, subgroup);
         }
     }

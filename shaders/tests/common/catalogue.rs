@@ -4,6 +4,7 @@ use onebit_ir::Function;
 use onebit_ir::rows::{Arg, Expr, RowProgram, Store};
 use onebit_plan::abi::StorageClass;
 use onebit_shaders::Kernel;
+use onebit_shaders::cooperative::{Cooperative, MatrixShape, Work};
 use onebit_shaders::gated::Gated;
 use onebit_shaders::gather::Gather;
 use onebit_shaders::product::{Input, Output, Part, Product};
@@ -12,12 +13,15 @@ use onebit_shaders::rows::RowsKind;
 #[path = "examples.rs"]
 mod examples;
 
+pub use examples::quantise;
+
 /// Every kernel.
 pub fn kernels() -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = products().iter().map(Product::kernel).collect();
     kernels.extend(gathers().iter().map(Gather::kernel));
     kernels.extend(gated());
     kernels.extend(prologues());
+    kernels.extend(cooperative(MatrixShape::SIXTEEN));
     kernels.extend(examples::kernels());
     kernels
 }
@@ -64,6 +68,21 @@ pub fn gated() -> Vec<Kernel> {
     }
     push([StorageClass::Q4D, StorageClass::Q6K], 4);
     kernels
+}
+
+/// Products of many rows, of every integer class, and gated ones.
+pub fn cooperative(matrix: MatrixShape) -> Vec<Kernel> {
+    let (n, k, stride, rows) = (2048, 2048, 2048, RowsKind::All);
+    let program = join(Function::Silu, n);
+    let mut works = Vec::new();
+    for class in integers() {
+        works.push(Work::Product { class, n, output: Output::Arena { stride } });
+    }
+    for classes in [[StorageClass::Q4D; 2], [StorageClass::Q4K, StorageClass::Q6K]] {
+        works.push(Work::Gated { classes, n, stride, epilogue: &program });
+    }
+    let kernel = |(work, m)| Cooperative { k, work, stride, rows, m, matrix }.kernel();
+    works.into_iter().flat_map(|work| [(work, 16), (work, 32)]).map(kernel).collect()
 }
 
 /// Products that normalise and quantise their input themselves.

@@ -1,4 +1,4 @@
-//! Runs kernels on lavapipe.
+//! Runs kernels on lavapipe or another device, watched by the validation layer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +21,11 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Lavapipe, with the validation layer where it is installed; or a line that says why not.
-    pub fn lavapipe() -> Option<Self> {
-        Self::find(|info| info.is_lavapipe(), "lavapipe")
+    /// Lavapipe, with the validation layer where it is installed, or what else runs plans here; or
+    /// a line that says why not.
+    pub fn open() -> Option<Self> {
+        let lavapipe = Self::find(|info| info.is_lavapipe(), "lavapipe");
+        lavapipe.or_else(|| Self::find(|info| info.lacks.is_empty(), "a device that runs plans"))
     }
 
     /// The first device that is wanted.
@@ -45,6 +47,7 @@ impl Gpu {
             return None;
         };
         let device = found.open().expect("an open device");
+        println!("on {}", device.info().name);
         Some(Self { instance, device })
     }
 
@@ -75,11 +78,16 @@ impl Gpu {
     /// A pipeline of a kernel.
     pub fn pipeline(&self, kernel: &Kernel) -> Arc<Pipeline> {
         let module = compile(kernel).unwrap_or_else(|e| panic!("{e}"));
-        self.pipeline_of(kernel, &module)
+        self.pipeline_of(kernel, &module, None)
     }
 
-    /// A pipeline of a kernel's module.
-    pub fn pipeline_of(&self, kernel: &Kernel, module: &Module) -> Arc<Pipeline> {
+    /// A pipeline of a kernel's module with subgroups of a size.
+    pub fn pipeline_of(
+        &self,
+        kernel: &Kernel,
+        module: &Module,
+        subgroup: Option<u32>,
+    ) -> Arc<Pipeline> {
         let bindings: Vec<u32> = kernel.slots.iter().map(|slot| slot.binding).collect();
         let desc = PipelineDesc {
             name: &kernel.name,
@@ -87,7 +95,7 @@ impl Gpu {
             bindings: &bindings,
             immediates: 4 * kernel.immediates.len() as u32,
             workgroup: kernel.workgroup,
-            subgroup: None,
+            subgroup,
             inspect: Inspect::No,
         };
         Pipeline::new(&self.device, &desc, None).unwrap_or_else(|e| panic!("{}: {e}", kernel.name))

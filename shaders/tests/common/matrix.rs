@@ -18,7 +18,7 @@ impl Random {
     }
 
     pub fn below(&mut self, limit: u32) -> u32 {
-        (u64::from(self.word()) * u64::from(limit) >> 32) as u32
+        ((u64::from(self.word()) * u64::from(limit)) >> 32) as u32
     }
 
     /// Between -1 and 1.
@@ -231,8 +231,8 @@ pub fn quantise(block: &[f32]) -> (Vec<u32>, Vec<f64>) {
     };
     let mut words = Vec::new();
     for w in 0..4 {
-        let (high, low): (fn(i32) -> i32, fn(i32) -> i32) = (|c| c >> 7, |c| c & 127);
-        words.extend([quad(w, high), quad(w + 4, high), quad(w, low), quad(w + 4, low)]);
+        words.extend([w, w + 4].map(|q| quad(q, |code| code >> 7)));
+        words.extend([w, w + 4].map(|q| quad(q, |code| code & 127)));
     }
     let sum = |half: &[i32]| (d * half.iter().sum::<i32>() as f32).to_bits();
     words.extend([d.to_bits(), sum(&codes[..16]), sum(&codes[16..]), 0]);

@@ -249,7 +249,7 @@ fn a_prologue_quantises_what_the_product_reads() {
     let mut random = Random(5);
     // Without blocks that have one large element: a code that rounds the other way is small then.
     let (n, k, rows) = (40, 160, 3);
-    let program = catalogue::quantise(k);
+    let program = catalogue::quantise_program(k);
     let matrix = Matrix::random(StorageClass::Q4D, n, k, Kind::Ordinary, &mut random);
     let x = Activations::random(rows, k, &mut random);
     let mut product = product(StorageClass::Q4D, n, k, 4);

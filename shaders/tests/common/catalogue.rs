@@ -13,7 +13,10 @@ use onebit_shaders::rows::RowsKind;
 #[path = "examples.rs"]
 mod examples;
 
-pub use examples::quantise;
+/// Quantises floats as they are.
+pub fn quantise_program(width: usize) -> RowProgram {
+    examples::quantise(width)
+}
 
 /// Every kernel.
 pub fn kernels() -> Vec<Kernel> {

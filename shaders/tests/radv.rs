@@ -55,7 +55,8 @@ fn every_kernel_fits() -> Result<(), Failed> {
     if !findings.is_empty() {
         return Err(format!("{table}\n{}", findings.join("\n")).into());
     }
-    expect_file!["./data/radv-gfx1151.txt"].assert_eq(&table);
+    let stable: String = table.lines().map(stable).collect();
+    expect_file!["./data/radv-gfx1151.txt"].assert_eq(&stable);
     Ok(())
 }
 
@@ -144,6 +145,23 @@ fn finding(line: &str) -> Option<String> {
         wrong.push("columns are missing".into());
     }
     (!wrong.is_empty()).then(|| format!("{name}: {}", wrong.join("; ")))
+}
+
+/// A line without what changes from run to run: this compiler orders the instructions of
+/// cooperative matrices by addresses of its own memory.
+fn stable(line: &str) -> String {
+    if !line.starts_with("coop-") {
+        return format!("{line}\n");
+    }
+    let mut words: Vec<&str> = line.split_whitespace().collect();
+    for (column, word) in COLUMNS.iter().zip(&mut words[2..]) {
+        if matches!(column.name, "code" | "instr") {
+            *word = "~";
+        }
+    }
+    let mut out = format!("{:58} {:>4}", words[0], words[1]);
+    words[2..].iter().for_each(|word| out += &format!(" {word:>7}"));
+    out + "\n"
 }
 
 /// A line for each kernel and subgroup size.

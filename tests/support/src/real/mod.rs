@@ -28,6 +28,12 @@ pub use shapes::{ModelShape, SHAPES};
 
 /// Bytes that one task writes, before they are cut to whole blocks.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Length of a token's embedding: small beside what layers add to it, or a tied output matrix would
+/// find the token that it was given most likely of all.
+const EMBEDDING_SPREAD: f32 = 0.5;
+/// Standard deviation of logits: as peaked as a trained model's, and far from overflow. The last
+/// norm makes up for the embedding's length.
+const LOGIT_SPREAD: f32 = 3.0;
 
 /// A model that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +57,8 @@ pub enum RealModelError {
 enum Content {
     /// Random blocks around 0.
     Weights(Format, RandomBlocks),
-    /// Random F32 values around 1.
-    Norm,
+    /// Random F32 values around that one.
+    Norm(f32),
     Bytes(Vec<u8>),
 }
 
@@ -94,6 +100,15 @@ impl RealModel {
         self.layout.length()
     }
 
+    /// Bytes of weights that have to be read for a token: all but an embedding table that is not the
+    /// output matrix as well.
+    pub fn bytes_per_token(&self) -> u64 {
+        let tied = !self.layout.tensors.iter().any(|(name, _)| name == "output.weight");
+        let read =
+            self.layout.tensors.iter().filter(|(name, _)| tied || name != "token_embd.weight");
+        read.map(|(_, place)| place.end - place.start).sum()
+    }
+
     /// Writes all but the tensors' data to an empty `file`, and grows it to its length: a model of
     /// zeros that takes no room where files may be sparse.
     ///
@@ -130,7 +145,7 @@ fn chunks(
 ) -> impl Iterator<Item = (usize, Range<u64>)> + use<> {
     let step = match content {
         Content::Weights(format, _) => CHUNK_BYTES / format.block_bytes() * format.block_bytes(),
-        Content::Norm | Content::Bytes(_) => (place.end - place.start).max(1) as usize,
+        Content::Norm(_) | Content::Bytes(_) => (place.end - place.start).max(1) as usize,
     };
     let end = place.end;
     let starts = (place.start..end).step_by(step);
@@ -142,8 +157,8 @@ impl Content {
         let length = (place.end - place.start) as usize;
         match self {
             Self::Bytes(bytes) => bytes.clone(),
-            Self::Norm => (0..length / size_of::<f32>())
-                .flat_map(|_| (1.0 + 0.1 * random.normal()).to_le_bytes())
+            Self::Norm(mean) => (0..length / size_of::<f32>())
+                .flat_map(|_| (mean * (1.0 + 0.1 * random.normal())).to_le_bytes())
                 .collect(),
             Self::Weights(_, blocks) => {
                 let mut bytes = vec![0; length];
@@ -192,14 +207,18 @@ impl Maker<'_> {
 
     fn tensors(&mut self) -> Result<(), RealModelError> {
         let &ModelShape { width, vocabulary, head_dim, .. } = self.shape;
-        // Logits deviate by 3 then: as peaked as a trained model's, and far from overflow.
-        let spread = 3.0 / (width as f32).sqrt();
+        let spread = EMBEDDING_SPREAD / (width as f32).sqrt();
         let role = if self.shape.tied { Role::Output } else { Role::Embedding };
         self.matrix("token_embd", role, [vocabulary, width], spread)?;
         for layer in 0..self.layers {
             self.layer(layer)?;
         }
-        self.norm("output_norm", width);
+        self.add(
+            "output_norm",
+            Format::F32,
+            &[width],
+            Content::Norm(LOGIT_SPREAD / EMBEDDING_SPREAD),
+        );
         if !self.shape.tied {
             self.matrix("output", Role::Output, [vocabulary, width], spread)?;
         }
@@ -255,7 +274,7 @@ impl Maker<'_> {
     }
 
     fn norm(&mut self, name: &str, size: usize) {
-        self.add(name, Format::F32, &[size], Content::Norm);
+        self.add(name, Format::F32, &[size], Content::Norm(1.0));
     }
 
     fn add(&mut self, name: &str, format: Format, shape: &[usize], content: Content) {

@@ -117,7 +117,7 @@ pub fn bench(options: &Options) -> Result<()> {
     let mut store = Store::open(&path, programs.fingerprint()?, options.resume)?;
     let clock = Clock { start: Instant::now(), budget: options.budget.map(Duration::from_secs) };
     let ended = measure(options, &programs, &subjects, &mut store, &clock)?;
-    let report = report::report(options, &subjects, &store);
+    let report = report::report(options, &programs, &subjects, &store);
     println!("{}", report.text);
     std::fs::write(options.work.join("report.md"), &report.text)?;
     if ended == Ended::Early {
@@ -169,6 +169,9 @@ fn measure(
             continue;
         }
         if store.lacks(&key("tokens")) {
+            if clock.is_up() {
+                return Ok(Ended::Early);
+            }
             // A failure is in the store and in the report.
             let _ = store.put(&key("tokens"), tokens::check(programs, subject, &plan, options));
         }

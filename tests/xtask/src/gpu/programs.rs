@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::subject::Subject;
 use super::{Options, Place};
 use crate::bench::median;
-use crate::process::{Ended, describe, run_limited};
+use crate::process::{Ended, describe, describe_short, run_limited};
 
 /// Tokens that a sequence of the batch test begins with, on both sides.
 const SEED_TOKENS: usize = 8;
@@ -243,9 +243,10 @@ impl<'a> Programs<'a> {
     }
 
     /// The command lines of a model's figures, for the report.
-    pub fn lines(&self, subject: &Subject) -> [Command; 3] {
+    pub fn lines(&self, subject: &Subject) -> [String; 3] {
         let plan = self.plan_of(subject, self.options);
         [self.our_bench(&plan), self.peer_bench(subject), self.peer_batched(subject)]
+            .map(|command| describe_short(&command))
     }
 
     /// Runs a program that must end well.

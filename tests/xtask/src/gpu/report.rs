@@ -1,10 +1,10 @@
 //! Results as markdown: medians, ratios, and whether the project's bars are met.
 
-use std::fmt::Write;
+use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-use super::programs::{OurSample, PeerBatch, PeerSample};
+use super::programs::{OurSample, PeerBatch, PeerSample, Programs};
 use super::results::Store;
 use super::subject::{BATCH_BAR, PREFILL_BAR, Subject};
 use super::tokens::TokenCheck;
@@ -18,14 +18,21 @@ pub struct Report {
 }
 
 /// A report of everything that is in the store.
-pub fn report(options: &Options, subjects: &[Subject], store: &Store) -> Report {
+pub fn report(
+    options: &Options,
+    programs: &Programs<'_>,
+    subjects: &[Subject],
+    store: &Store,
+) -> Report {
     let models: Vec<Model<'_>> =
         subjects.iter().map(|subject| Model::read(options, subject, store)).collect();
     let mut text = heading(options, &models);
+    let lines: Vec<String> = subjects.iter().flat_map(|subject| programs.lines(subject)).collect();
+    text += &format!("\n```\n{}\n```\n", lines.join("\n"));
     text += "\n| model | figure, medians (least to most) | onebit-rt | llama.cpp | ratio | bar |\n\
              |---|---|---|---|---|---|\n";
     models.iter().for_each(|model| text += &model.speeds(options));
-    text += "\n| model | file | weights read a token | onebit-rt | llama.cpp | share of bandwidth, onebit-rt | bar | tokens |\n\
+    text += "\n| model | file | weights of a token | onebit-rt, GB/s | llama.cpp, GB/s | onebit-rt's share of the bandwidth | bar | tokens |\n\
              |---|---|---|---|---|---|---|---|\n";
     models.iter().for_each(|model| text += &model.bytes(options));
     let failures: Vec<String> = models.iter().flat_map(|model| model.failures.clone()).collect();
@@ -33,7 +40,8 @@ pub fn report(options: &Options, subjects: &[Subject], store: &Store) -> Report 
         text += "\nFailed:\n\n";
         failures.iter().for_each(|failure| text += &format!("* {failure}\n"));
     }
-    let invalid = models.iter().filter(|model| model.fault.is_some()).count();
+    let invalid =
+        models.iter().filter(|model| model.fault.is_some() || model.wrong.is_some()).count();
     Report { text, broken: failures.len() + invalid }
 }
 
@@ -69,6 +77,8 @@ struct Model<'a> {
     peer: Vec<PeerSample>,
     peer_batch: Vec<PeerBatch>,
     check: Option<TokenCheck>,
+    /// What a test of ours says of its own tokens.
+    wrong: Option<String>,
     /// Why no figure of ours counts.
     fault: Option<String>,
     failures: Vec<String>,
@@ -81,7 +91,7 @@ impl<'a> Model<'a> {
         let ours: Vec<OurSample> = all(options, store, &key("ours"));
         let wrong = ours.iter().flat_map(|sample| &sample.wrong).next().cloned();
         let fault = match &check {
-            Some(check) => check.fault().or(wrong),
+            Some(check) => check.fault(),
             None => Some("tokens were not checked".to_owned()),
         };
         let repeated = ["ours", "peer", "peer-batch"].into_iter().flat_map(|side| {
@@ -93,118 +103,81 @@ impl<'a> Model<'a> {
             .collect();
         let (peer, peer_batch) =
             (all(options, store, &key("peer")), all(options, store, &key("peer-batch")));
-        Self { subject, ours, peer, peer_batch, check, fault, failures }
+        Self { subject, ours, peer, peer_batch, check, wrong, fault, failures }
     }
 
-    fn our(&self, figure: impl Fn(&OurSample) -> Option<f64>) -> Vec<f64> {
-        self.ours.iter().filter_map(figure).collect()
+    /// One figure of all our processes, or why there is none.
+    fn our(&self, figure: impl Fn(&OurSample) -> Option<f64>) -> Figure {
+        if self.fault.is_some() {
+            return Figure::Invalid;
+        }
+        let samples: Option<Vec<f64>> = self.ours.iter().map(figure).collect();
+        samples.map_or(Figure::Invalid, Figure::Samples)
+    }
+
+    fn peer(&self, figure: impl Fn(&PeerSample) -> f64) -> Figure {
+        Figure::Samples(self.peer.iter().map(figure).collect())
+    }
+
+    fn peer_batch(&self, figure: impl Fn(&PeerBatch) -> f64) -> Figure {
+        Figure::Samples(self.peer_batch.iter().map(figure).collect())
     }
 
     fn speeds(&self, options: &Options) -> String {
-        let decode = self.our(|sample| sample.decode);
-        let batch = self.our(|sample| sample.batch);
-        let peer =
-            |figure: fn(&PeerSample) -> f64| self.peer.iter().map(figure).collect::<Vec<_>>();
-        let peer_all: Vec<f64> = self.peer_batch.iter().map(|sample| sample.all).collect();
-        let peer_one: Vec<f64> = self.peer_batch.iter().map(|sample| sample.one).collect();
-        let mut text = String::new();
-        let mut row = |model: &str, name: &str, ours: String, peer: String, ratio, bar| {
-            let (ratio, verdict) = self.verdict(ratio, bar);
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "| {model} | {name} | {ours} | {peer} | {ratio} | {verdict} |");
-        };
-        let samples = |samples: &[f64]| self.shown(samples);
-        let peers = |samples: &[f64]| if samples.is_empty() { "-".into() } else { spread(samples) };
-        let (peer_decode, peer_prefill) =
-            (peer(|sample| sample.decode), peer(|sample| sample.prefill));
-        row(
-            &self.subject.name,
-            "decode, tok/s",
-            samples(&decode),
-            peers(&peer_decode),
-            median(&decode) / median(&peer_decode),
-            self.subject.decode_bar,
-        );
-        let prefill = self.our(|sample| sample.prefill);
-        row(
-            "",
-            &format!("prefill {}, tok/s", options.prompt),
-            samples(&prefill),
-            peers(&peer_prefill),
-            median(&prefill) / median(&peer_prefill),
-            Some(PREFILL_BAR),
-        );
         let sequences = options.sequences;
-        row(
-            "",
-            &format!("{sequences} sequences, tok/s in all"),
-            samples(&batch),
-            peers(&peer_all),
-            median(&batch) / median(&peer_all),
-            None,
-        );
-        let times = |x: f64| if x.is_finite() { format!("{x:.1} times") } else { "-".into() };
-        let gain = median(&batch) / median(&decode);
-        let shown = if self.fault.is_some() { "INVALID".into() } else { times(gain) };
-        row(
-            "",
-            &format!("{sequences} sequences over one"),
-            shown,
-            times(median(&peer_all) / median(&peer_one)),
-            gain,
-            Some(BATCH_BAR),
-        );
-        text
-    }
-
-    /// A figure of ours, unless its tokens are not right.
-    fn shown(&self, samples: &[f64]) -> String {
-        match (&self.fault, samples) {
-            (Some(_), _) => "INVALID".into(),
-            (None, []) => "-".into(),
-            (None, samples) => spread(samples),
+        let (decode, batch) = (self.our(|s| s.decode), self.our(|s| s.batch));
+        let (all, one) = (self.peer_batch(|s| s.all), self.peer_batch(|s| s.one));
+        let rows = [
+            (
+                "decode, tok/s".to_owned(),
+                &decode,
+                &self.peer(|s| s.decode),
+                self.subject.decode_bar,
+            ),
+            (
+                format!("prefill {}, tok/s", options.prompt),
+                &self.our(|s| s.prefill),
+                &self.peer(|s| s.prefill),
+                Some(PREFILL_BAR),
+            ),
+            (format!("{sequences} sequences, tok/s in all"), &batch, &all, None),
+        ];
+        let mut text = String::new();
+        let mut model = self.subject.name.as_str();
+        for (name, ours, peer, bar) in rows {
+            let (ratio, verdict) = verdict(ours.median() / peer.median(), bar);
+            text += &format!("| {model} | {name} | {ours} | {peer} | {ratio} | {verdict} |\n");
+            model = "";
         }
-    }
-
-    fn verdict(&self, value: f64, bar: Option<f64>) -> (String, String) {
-        if self.fault.is_some() || !value.is_finite() {
-            return ("-".into(), bar.map_or("-".into(), |bar| format!("{bar}: MISS, no figure")));
-        }
-        let verdict = bar.map_or("-".into(), |bar| {
-            format!("{bar}: {}", if value >= bar { "pass" } else { "MISS" })
-        });
-        (format!("{value:.2}"), verdict)
+        let (ours, verdict) = verdict(batch.median() / decode.median(), Some(BATCH_BAR));
+        let peer = ratio(all.median() / one.median());
+        text + &format!(
+            "| | {sequences} sequences over one, times | {ours} | {peer} | | {verdict} |\n"
+        )
     }
 
     fn bytes(&self, options: &Options) -> String {
-        let step_bytes = self.ours.first().map_or(0, |sample| sample.step_bytes) as f64;
-        let decode = median(&self.our(|sample| sample.decode));
-        let peer: Vec<f64> = self.peer.iter().map(|sample| sample.decode).collect();
-        let rate = |speed: f64| speed * step_bytes / 1e9;
-        let gigabytes = |speed: f64| match rate(speed) {
-            rate if rate.is_finite() => format!("{rate:.0} GB/s"),
-            _ => "-".into(),
-        };
+        let step_bytes = self.ours.first().map(|sample| sample.step_bytes);
+        // What has to be read: a plan that holds wider weights gets nothing for them.
+        let needed = self.subject.bytes_per_token.or(step_bytes).map_or(f64::NAN, |x| x as f64);
+        let rate = |figure: Figure| figure.median() * needed / 1e9;
+        let (ours, peer) = (rate(self.our(|s| s.decode)), rate(self.peer(|s| s.decode)));
         let told =
             self.ours.iter().find_map(|s| Some((s.bandwidth? / 1e9, s.bandwidth_is.as_str())));
         let bandwidth = options.copy_bandwidth.map(|given| (given, "given")).or(told);
-        let share = bandwidth.map_or(f64::NAN, |(bandwidth, _)| rate(decode) / bandwidth);
-        let (_, verdict) = self.verdict(share, self.subject.bandwidth_bar);
-        let share = match bandwidth {
-            Some((bandwidth, what)) if share.is_finite() && self.fault.is_none() => {
-                format!("{:.0} % of {bandwidth:.0} GB/s ({what})", 100.0 * share)
-            }
-            Some((bandwidth, what)) => format!("- of {bandwidth:.0} GB/s ({what})"),
-            None => "unknown".into(),
-        };
+        let share = bandwidth.map_or(f64::NAN, |(bandwidth, _)| ours / bandwidth);
+        let (_, verdict) = verdict(share, self.subject.bandwidth_bar);
+        let of = bandwidth.map_or_else(
+            || "unknown".to_owned(),
+            |(bandwidth, what)| format!("{:.0} % of {bandwidth:.0} GB/s ({what})", 100.0 * share),
+        );
         let file = std::fs::metadata(&self.subject.gguf).map_or(0, |metadata| metadata.len());
-        let ours = if self.fault.is_some() { "INVALID".into() } else { gigabytes(decode) };
         format!(
-            "| {} | {:.0} MiB | {:.0} MB | {ours} | {} | {share} | {verdict} | {} |\n",
+            "| {} | {:.0} MiB | {:.0} MB ({:.0} MB in the plan) | {ours:.0} | {peer:.0} | {of} | {verdict} | {} |\n",
             self.subject.name,
             file as f64 / f64::from(1 << 20),
-            step_bytes / 1e6,
-            gigabytes(median(&peer)),
+            needed / 1e6,
+            step_bytes.unwrap_or(0) as f64 / 1e6,
             self.tokens(),
         )
     }
@@ -222,7 +195,7 @@ impl<'a> Model<'a> {
                 check.words.0, check.words.1,
             )
         });
-        match (&self.fault, told) {
+        match (self.fault.as_ref().or(self.wrong.as_ref()), told) {
             (None, told) => told.unwrap_or_default(),
             (Some(fault), Some(told)) => format!("INVALID: {fault} ({told})"),
             (Some(fault), None) => format!("INVALID: {fault}"),
@@ -233,4 +206,61 @@ impl<'a> Model<'a> {
 /// The samples of a side that are there.
 fn all<T: DeserializeOwned>(options: &Options, store: &Store, side: &str) -> Vec<T> {
     (0..options.reps).filter_map(|repetition| store.get(&format!("{side}/{repetition}"))).collect()
+}
+
+/// Samples of one figure.
+enum Figure {
+    /// Tokens were wrong or not checked.
+    Invalid,
+    Samples(Vec<f64>),
+}
+
+impl Figure {
+    /// Not a number where there is none.
+    fn median(&self) -> f64 {
+        match self {
+            Self::Invalid => f64::NAN,
+            Self::Samples(samples) => median(samples),
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid => f.write_str("INVALID"),
+            Self::Samples(samples) if samples.is_empty() => f.write_str("-"),
+            Self::Samples(samples) => f.write_str(&spread(samples)),
+        }
+    }
+}
+
+fn ratio(value: f64) -> String {
+    if value.is_finite() { format!("{value:.2}") } else { "-".into() }
+}
+
+/// A ratio, and whether it reaches its bar. No figure is a miss.
+fn verdict(value: f64, bar: Option<f64>) -> (String, String) {
+    let verdict = match bar {
+        None => "-".into(),
+        Some(bar) if value >= bar => format!("{bar}: pass"),
+        Some(bar) => format!("{bar}: MISS"),
+    };
+    (ratio(value), verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_a_miss() {
+        assert_eq!(verdict(2.5, Some(2.5)), ("2.50".into(), "2.5: pass".into()));
+        assert_eq!(verdict(2.49, Some(2.5)), ("2.49".into(), "2.5: MISS".into()));
+        assert_eq!(verdict(f64::NAN, Some(2.5)), ("-".into(), "2.5: MISS".into()));
+        assert_eq!(verdict(3.0, None), ("3.00".into(), "-".into()));
+        assert_eq!(Figure::Invalid.to_string(), "INVALID");
+        assert_eq!(Figure::Samples(vec![2.0, 1.0, 4.0]).to_string(), "2.0 (1.0 to 4.0)");
+        assert_eq!(Figure::Samples(Vec::new()).to_string(), "-");
+    }
 }

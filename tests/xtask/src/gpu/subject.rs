@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use onebit_test_support::{ModelShape, Quantisation};
+use onebit_test_support::{ModelShape, Quantisation, RealModel};
 use serde::Serialize;
 
 use super::{Options, SEED};
@@ -29,6 +29,8 @@ pub struct Subject {
     pub gguf: PathBuf,
     /// Ids below this exist.
     pub vocabulary: u32,
+    /// Bytes of the file that have to be read for a token, where that is known.
+    pub bytes_per_token: Option<u64>,
     pub decode_bar: Option<f64>,
     pub bandwidth_bar: Option<f64>,
     recipe: Option<Recipe>,
@@ -59,7 +61,16 @@ impl Subject {
             // Every vocabulary in use has more.
             let vocabulary = 1000;
             let (decode_bar, bandwidth_bar, recipe) = (None, None, None);
-            return Ok(Self { name, gguf, vocabulary, decode_bar, bandwidth_bar, recipe });
+            let bytes_per_token = None;
+            return Ok(Self {
+                name,
+                gguf,
+                vocabulary,
+                bytes_per_token,
+                decode_bar,
+                bandwidth_bar,
+                recipe,
+            });
         }
         let (shape, quantisation) = match name.split_once(':') {
             Some((shape, format)) => {
@@ -74,6 +85,7 @@ impl Subject {
         let cut = layers.map(|layers| format!("-{layers}-layers")).unwrap_or_default();
         let gguf = options.work.join(format!("{}-{quantisation}{cut}.gguf", shape.name));
         let name = format!("{}:{quantisation}{cut}", shape.name);
+        let model = RealModel::new(shape, quantisation, layers, SEED)?;
         let bar = BARS.iter().find(|(known, ..)| *known == name);
         Ok(Self {
             decode_bar: bar.map(|bar| bar.1),
@@ -81,6 +93,7 @@ impl Subject {
             name,
             gguf,
             vocabulary: shape.vocabulary as u32,
+            bytes_per_token: Some(model.bytes_per_token()),
             recipe: Some(Recipe { shape, quantisation, layers }),
         })
     }

@@ -17,12 +17,11 @@ use crate::process::{Ended, describe, describe_short, run_limited};
 
 /// Tokens that a sequence of the batch test begins with, on both sides.
 const SEED_TOKENS: usize = 8;
-/// Where a report of onebit-rt may hold the device's bandwidth in bytes per second, best first.
-const BANDWIDTHS: [&str; 3] = [
-    "copy_bandwidth_bytes_per_second",
-    "device_copy_bandwidth_bytes_per_second",
-    "read_bandwidth_bytes_per_second",
-];
+/// Where a report of onebit-rt holds the copy bandwidth of a GPU, read and write counted, and the
+/// read bandwidth of the processor's memory, in bytes per second. The second is told for GPUs, too,
+/// and must not be taken for theirs.
+const COPY_BANDWIDTH: &str = "copy_bandwidth_bytes_per_second";
+const READ_BANDWIDTH: &str = "read_bandwidth_bytes_per_second";
 
 /// How a plan was made.
 #[derive(Serialize)]
@@ -43,10 +42,8 @@ pub struct OurSample {
     pub device: String,
     /// Weight bytes that a step reads.
     pub step_bytes: u64,
-    /// Bytes per second.
+    /// Bytes per second: of a GPU copying, of a processor reading.
     pub bandwidth: Option<f64>,
-    /// Field that the bandwidth stood in.
-    pub bandwidth_is: String,
 }
 
 /// What one llama-bench measured.
@@ -142,8 +139,10 @@ impl<'a> Programs<'a> {
 
     pub fn compile(&self, subject: &Subject, plan: &Path) -> Result<Compiled> {
         let options = self.options;
+        // A plan under its own name is whole, whenever this ends.
+        let unfinished = plan.with_added_extension("tmp");
         let mut command = Command::new(self.folder.join("onebitc"));
-        command.arg("compile").arg(&subject.gguf).arg("-o").arg(plan);
+        command.arg("compile").arg(&subject.gguf).arg("-o").arg(&unfinished);
         command.args(["--ctx", &options.ctx.to_string()]);
         command.args(["--batch", &options.sequences.to_string()]);
         if let Some(target) = &options.target {
@@ -152,6 +151,7 @@ impl<'a> Programs<'a> {
         let start = Instant::now();
         self.output(&mut command)?;
         let seconds = start.elapsed().as_secs_f64();
+        fs::rename(&unfinished, plan)?;
         Ok(Compiled { bytes: fs::metadata(plan)?.len(), seconds })
     }
 
@@ -179,7 +179,7 @@ impl<'a> Programs<'a> {
         let mut command = self.our_bench(plan);
         let ended = run_limited(&mut command, self.limit())?;
         // It fails when tokens are wrong, after it has said which.
-        let sample = our_sample(&ended.stdout)
+        let sample = our_sample(&ended.stdout, self.options.place())
             .with_context(|| format!("`{}`: {}", describe(&command), last_lines(&ended.stderr)))?;
         match &self.options.device_name {
             Some(name)
@@ -253,8 +253,10 @@ impl<'a> Programs<'a> {
     pub fn output(&self, command: &mut Command) -> Result<Ended> {
         let ended = run_limited(command, self.limit())?;
         if !ended.status.success() {
-            let (line, errors) = (describe(command), last_lines(&ended.stderr));
-            bail!("`{line}` failed: {}: {errors}", ended.status);
+            let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+            let verb = command.get_args().next().unwrap_or_default();
+            let (program, verb) = (program.to_string_lossy(), verb.to_string_lossy());
+            bail!("{program} {verb} failed: {}: {}", ended.status, last_lines(&ended.stderr));
         }
         Ok(ended)
     }
@@ -285,7 +287,7 @@ fn device_with(list: &str, name: &str) -> Option<String> {
 
 /// Rows of `onebit-rt bench --json`: prompt alone is prefill, generation alone decoding, with
 /// several sequences batched decoding.
-fn our_sample(json: &str) -> Result<OurSample> {
+fn our_sample(json: &str, place: Place) -> Result<OurSample> {
     let rows: Vec<Value> = serde_json::from_str(json).context("no list of results")?;
     let mut sample = OurSample::default();
     for row in &rows {
@@ -300,11 +302,8 @@ fn our_sample(json: &str) -> Result<OurSample> {
         }
         sample.device = row["device"].as_str().unwrap_or_default().to_owned();
         sample.step_bytes = row["weight_bytes_per_step"].as_u64().unwrap_or(0);
-        let bandwidth = BANDWIDTHS.iter().find_map(|field| Some((field, row[*field].as_f64()?)));
-        if let Some((field, bandwidth)) = bandwidth {
-            sample.bandwidth = Some(bandwidth);
-            sample.bandwidth_is = (*field).to_owned();
-        }
+        let field = if place == Place::Cpu { READ_BANDWIDTH } else { COPY_BANDWIDTH };
+        sample.bandwidth = row[field].as_f64();
     }
     Ok(sample)
 }
@@ -372,10 +371,10 @@ mod tests {
             device: "X".into(),
             step_bytes: 7,
             bandwidth: Some(2e9),
-            bandwidth_is: "copy_bandwidth_bytes_per_second".into(),
         };
-        assert_eq!(our_sample(json).unwrap(), expected);
-        assert!(our_sample("").is_err());
+        assert_eq!(our_sample(json, Place::Vulkan).unwrap(), expected);
+        assert_eq!(our_sample(json, Place::Cpu).unwrap().bandwidth, Some(1e9));
+        assert!(our_sample("", Place::Cpu).is_err());
     }
 
     #[test]

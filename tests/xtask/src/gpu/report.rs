@@ -162,22 +162,30 @@ impl<'a> Model<'a> {
         let needed = self.subject.bytes_per_token.or(step_bytes).map_or(f64::NAN, |x| x as f64);
         let rate = |figure: Figure| figure.median() * needed / 1e9;
         let (ours, peer) = (rate(self.our(|s| s.decode)), rate(self.peer(|s| s.decode)));
-        let told =
-            self.ours.iter().find_map(|s| Some((s.bandwidth? / 1e9, s.bandwidth_is.as_str())));
-        let bandwidth = options.copy_bandwidth.map(|given| (given, "given")).or(told);
-        let share = bandwidth.map_or(f64::NAN, |(bandwidth, _)| ours / bandwidth);
+        let told: Vec<f64> = self.ours.iter().filter_map(|sample| sample.bandwidth).collect();
+        let bandwidth = options.copy_bandwidth.unwrap_or(median(&told) / 1e9);
+        let what = match (options.copy_bandwidth, options.place()) {
+            (Some(_), _) => "given",
+            (None, Place::Vulkan) => "copying, as onebit-rt measured it",
+            (None, Place::Cpu) => "reading, as onebit-rt measured it",
+        };
+        let share = ours / bandwidth;
         let (_, verdict) = verdict(share, self.subject.bandwidth_bar);
-        let of = bandwidth.map_or_else(
-            || "unknown".to_owned(),
-            |(bandwidth, what)| format!("{:.0} % of {bandwidth:.0} GB/s ({what})", 100.0 * share),
-        );
+        let of = match (bandwidth.is_finite(), share.is_finite()) {
+            (false, _) => "unknown".to_owned(),
+            (true, false) => format!("- of {bandwidth:.0} GB/s ({what})"),
+            (true, true) => format!("{:.0} % of {bandwidth:.0} GB/s ({what})", 100.0 * share),
+        };
+        let whole = |x: f64| if x.is_finite() { format!("{x:.0}") } else { "-".into() };
         let file = std::fs::metadata(&self.subject.gguf).map_or(0, |metadata| metadata.len());
         format!(
-            "| {} | {:.0} MiB | {:.0} MB ({:.0} MB in the plan) | {ours:.0} | {peer:.0} | {of} | {verdict} | {} |\n",
+            "| {} | {:.0} MiB | {:.0} MB ({:.0} MB in the plan) | {} | {} | {of} | {verdict} | {} |\n",
             self.subject.name,
             file as f64 / f64::from(1 << 20),
             needed / 1e6,
             step_bytes.unwrap_or(0) as f64 / 1e6,
+            whole(ours),
+            whole(peer),
             self.tokens(),
         )
     }

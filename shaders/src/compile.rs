@@ -1,17 +1,22 @@
-//! WGSL to SPIR-V by naga.
+//! WGSL to SPIR-V by naga, and the passes after it.
 
 use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
+use onebit_plan::gpu::GpuFeature;
+use rspirv::binary::{Assemble, Disassemble};
+
+use crate::audit::audit;
 use crate::kernel::Kernel;
+use crate::post::{Pass, coop_to_i8, strip_workgroup_layout};
 
 /// Why a kernel did not compile: a defect of its builder.
 #[derive(Debug, thiserror::Error)]
 #[error("kernel {kernel}: {stage}: {message}")]
 pub struct ShaderError {
     pub kernel: String,
-    /// `parse`, `validate` or `emit`.
+    /// `parse`, `validate`, `emit`, `edit` or `audit`.
     pub stage: &'static str,
     /// With the line of WGSL, where there is one.
     pub message: String,
@@ -21,13 +26,49 @@ pub struct ShaderError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
     pub words: Vec<u32>,
+    /// What it needs of a device, sorted.
+    pub features: Vec<GpuFeature>,
+}
+
+impl Module {
+    /// The module as text, for people.
+    ///
+    /// # Errors
+    /// Words that are no module.
+    pub fn disassemble(&self) -> Result<String, String> {
+        rspirv::dr::load_words(&self.words)
+            .map(|module| module.disassemble())
+            .map_err(|e| e.to_string())
+    }
 }
 
 /// Compiles a kernel. The same kernel gives the same words.
 ///
 /// # Errors
-/// WGSL that naga refuses.
+/// WGSL that naga refuses, and modules that need what the runtime does not know.
 pub fn compile(kernel: &Kernel) -> Result<Module, ShaderError> {
+    compile_with(kernel, &[])
+}
+
+/// Compiles a kernel and applies passes to it.
+///
+/// # Errors
+/// As [`compile`], and modules that a pass does not fit.
+pub fn compile_with(kernel: &Kernel, passes: &[Pass]) -> Result<Module, ShaderError> {
+    let error = |stage, message| ShaderError { kernel: kernel.name.clone(), stage, message };
+    let words = translate(kernel)?;
+    let mut module = rspirv::dr::load_words(&words).map_err(|e| error("edit", e.to_string()))?;
+    strip_workgroup_layout(&mut module).map_err(|e| error("edit", e))?;
+    for pass in passes {
+        match pass {
+            Pass::CoopToI8 => coop_to_i8(&mut module).map_err(|e| error("edit", e))?,
+        }
+    }
+    let features = audit(&module).map_err(|e| error("audit", e))?;
+    Ok(Module { words: module.assemble(), features })
+}
+
+fn translate(kernel: &Kernel) -> Result<Vec<u32>, ShaderError> {
     let error = |stage, message| ShaderError { kernel: kernel.name.clone(), stage, message };
     let module = naga::front::wgsl::parse_str(&kernel.wgsl)
         .map_err(|e| error("parse", e.emit_to_string(&kernel.wgsl)))?;
@@ -38,9 +79,7 @@ pub fn compile(kernel: &Kernel) -> Result<Module, ShaderError> {
     let info = validator
         .validate(&module)
         .map_err(|e| error("validate", e.emit_to_string(&kernel.wgsl)))?;
-    let words = spv::write_vec(&module, &info, &options(), None)
-        .map_err(|e| error("emit", e.to_string()))?;
-    Ok(Module { words })
+    spv::write_vec(&module, &info, &options(), None).map_err(|e| error("emit", e.to_string()))
 }
 
 /// No check that shapes known at compile time make needless: bounds are the builders' concern.

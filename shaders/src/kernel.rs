@@ -18,6 +18,8 @@ pub enum Immediate {
     Records,
     /// First word of a product's input floats in the arena.
     Floats,
+    /// First word of attention's partial results in the arena, a multiple of 4.
+    Partials,
     /// First word of result `index` in its binding; 16-byte words for records.
     Out { index: usize },
 }
@@ -40,7 +42,9 @@ pub struct Kernel {
 ///
 /// The entry point has `group: vec3<u32>` (workgroup), `lane: u32` (invocation in the workgroup),
 /// `lanes: u32` (subgroup size) and `sub: u32` (subgroup in the workgroup); immediates are fields
-/// of `p`.
+/// of `p`. `WORKGROUP` is the number of invocations. Invocations of a subgroup follow each other:
+/// `lane == sub * lanes + subgroup_invocation_id`, which full subgroups of a one-dimensional
+/// workgroup have on every driver known.
 #[derive(Debug, Default)]
 pub struct Source {
     requires: Vec<&'static str>,
@@ -57,7 +61,7 @@ const BINDINGS: [(&str, &str); binding::COUNT as usize] = [
     ("vectors", "array<f32>"),
     ("arena", "array<u32>"),
     ("records", "array<vec4<u32>>"),
-    ("cache", "array<u32>"),
+    ("cache", "array<vec4<u32>>"),
     ("step", "array<u32>"),
     ("logits", "array<f32>"),
     ("rope", "array<f32>"),
@@ -142,6 +146,7 @@ impl Source {
             }
             writeln!(out, "}}\nvar<immediate> p: Immediates;")?;
         }
+        writeln!(out, "const WORKGROUP: u32 = {workgroup}u;")?;
         for declaration in &self.declarations {
             writeln!(out, "{declaration}")?;
         }

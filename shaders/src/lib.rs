@@ -6,8 +6,16 @@
 //! a plan or a device.
 #![forbid(unsafe_code)]
 
+pub mod attention;
+mod audit;
+mod class;
 mod compile;
 mod kernel;
+pub mod pick;
+mod post;
+pub mod product;
+pub mod rows;
 
-pub use compile::{Module, ShaderError, compile};
+pub use compile::{Module, ShaderError, compile, compile_with};
 pub use kernel::{Immediate, Kernel, Source};
+pub use post::Pass;

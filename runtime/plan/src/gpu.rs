@@ -155,7 +155,7 @@ pub mod binding {
     pub const ARENA: u32 = 3;
     /// The arena as 16-byte words. Read and written.
     pub const RECORDS: u32 = 4;
-    /// One layer's keys and values, as 4-byte words. Read and written.
+    /// One layer's keys and values, as 16-byte words. Read and written.
     pub const CACHE: u32 = 5;
     /// The step buffer, as 4-byte words. Read, and written by what picks tokens.
     pub const STEP: u32 = 6;

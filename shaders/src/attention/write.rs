@@ -1,0 +1,51 @@
+//! Keys and values into the cache.
+
+use onebit_plan::gpu::binding;
+
+use super::{
+    AttentionError, Operand, Shape, check, declare_bases, declare_halves, declare_row, fingerprint,
+    operand, words,
+};
+use crate::kernel::{Kernel, Source};
+
+/// Invocations of a workgroup.
+const WORKGROUP: u32 = 64;
+
+/// Writes the keys and values of all rows of a step. Dispatch `[kv_heads, rows, 1]` workgroups.
+///
+/// Programs of the kernel: 1 is `k`, 2 is `v`; an operand of floats has the argument 0.
+///
+/// # Errors
+/// Shapes and programs that the kernel cannot have.
+pub fn cache_write(
+    shape: &Shape,
+    k: Operand<'_>,
+    v: Operand<'_>,
+) -> Result<Kernel, AttentionError> {
+    check(shape)?;
+    let mut source = Source::default();
+    declare_row(&mut source, "group.y");
+    source.line("let kv = group.x;");
+    declare_bases(&mut source, shape);
+    operand::keys(shape).emit(&mut source, k, WORKGROUP)?;
+    operand::values(shape).emit(&mut source, v, WORKGROUP)?;
+    store(&mut source, shape);
+    let Shape { kv_heads, key_dim, value_dim, .. } = shape;
+    let digest = fingerprint(&format!("{shape:?} {k:?} {v:?}"));
+    let name = format!("cache-{kv_heads}x{key_dim}x{value_dim}-{digest:016x}");
+    Ok(source.finish(name, WORKGROUP))
+}
+
+/// Stores `local_k` and `local_v` as the row's own.
+pub fn store(source: &mut Source, shape: &Shape) {
+    declare_halves(source);
+    let cache = source.write(binding::CACHE);
+    for (letter, base, dim) in [("k", "keys", shape.key_dim), ("v", "values", shape.value_dim)] {
+        let of_row = words(dim);
+        source.line(format!(
+            "for (var w = lane; w < {of_row}u; w += WORKGROUP) {{
+    {cache}[{base} + position * {of_row}u + w] = halves(local_{letter}[w * 2u], local_{letter}[w * 2u + 1u]);
+}}"
+        ));
+    }
+}

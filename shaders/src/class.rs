@@ -1,0 +1,177 @@
+//! How one invocation reads its share of a block of an integer class, as WGSL.
+//!
+//! Sixteen invocations share the block of a tile: invocation `l` has word `j = l & 3` of line
+//! `v = l >> 2`, which is rows `4j..4j + 4` of quads `v` and `v + 4`, the first in elements 0..16
+//! and the second in 16..32 ([`onebit_plan::layout`]). Everything is a `vec4` over its four rows.
+
+use onebit_plan::layout::{Codes, Layout, ScaleForm};
+
+use crate::kernel::Source;
+
+/// Where an invocation finds a 16-byte word.
+#[derive(Clone, Copy)]
+enum Part {
+    /// Behind the first word of the block's codes.
+    Codes,
+    /// Behind the first word of the block's scales.
+    Scales,
+    /// Behind the first word of the super-block.
+    Header,
+}
+
+/// A word to load: name, part and which word of it; `half` is `j >> 1`.
+type Load = (&'static str, Part, &'static str);
+
+const fn code_loads(codes: Codes) -> &'static [Load] {
+    match codes {
+        Codes::Nibbles => &[("q", Part::Codes, "l")],
+        Codes::NibblesAndBit => &[("q", Part::Codes, "l"), ("e", Part::Codes, "16u + j")],
+        Codes::NibblesAndPair => {
+            &[("q", Part::Codes, "l"), ("e", Part::Codes, "16u + j"), ("g", Part::Codes, "20u + j")]
+        }
+        Codes::Bytes => &[("q", Part::Codes, "l"), ("e", Part::Codes, "16u + l")],
+    }
+}
+
+const fn scale_loads(scales: ScaleForm) -> &'static [Load] {
+    match scales {
+        ScaleForm::Block => &[("d", Part::Scales, "half")],
+        ScaleForm::BlockMin => &[("d", Part::Scales, "half"), ("m", Part::Scales, "2u + half")],
+        ScaleForm::SuperMin => &[
+            ("d", Part::Header, "half"),
+            ("m", Part::Header, "2u + half"),
+            ("s", Part::Scales, "0u"),
+            ("t", Part::Scales, "1u"),
+        ],
+        ScaleForm::Super => {
+            &[("d", Part::Header, "half"), ("s", Part::Scales, "0u"), ("t", Part::Scales, "1u")]
+        }
+        ScaleForm::Group => &[("d", Part::Scales, "j"), ("s", Part::Scales, "4u + j")],
+        ScaleForm::GroupMin => &[
+            ("d", Part::Scales, "j"),
+            ("s", Part::Scales, "4u + j"),
+            ("m", Part::Scales, "8u + j"),
+            ("t", Part::Scales, "12u + j"),
+        ],
+    }
+}
+
+/// Packed bytes of quad `v` and of quad `v + 4`: what the code stands for in `Bytes`, the stored
+/// code in the others. `{i}` is the block's suffix.
+const fn quads(codes: Codes) -> [&'static str; 2] {
+    match codes {
+        Codes::Nibbles => {
+            ["q{i} & vec4<u32>(0x0f0f0f0fu)", "(q{i} >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu)"]
+        }
+        Codes::NibblesAndBit => [
+            "(q{i} & vec4<u32>(0x0f0f0f0fu)) | \
+             (((e{i} >> vec4<u32>(v)) & vec4<u32>(0x01010101u)) << vec4<u32>(4u))",
+            "((q{i} >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu)) | \
+             (((e{i} >> vec4<u32>(v + 4u)) & vec4<u32>(0x01010101u)) << vec4<u32>(4u))",
+        ],
+        Codes::NibblesAndPair => [
+            "(q{i} & vec4<u32>(0x0f0f0f0fu)) | \
+             (((e{i} >> vec4<u32>(2u * v)) & vec4<u32>(0x03030303u)) << vec4<u32>(4u))",
+            "((q{i} >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu)) | \
+             (((g{i} >> vec4<u32>(2u * v)) & vec4<u32>(0x03030303u)) << vec4<u32>(4u))",
+        ],
+        Codes::Bytes => ["q{i} ^ vec4<u32>(0x80808080u)", "e{i} ^ vec4<u32>(0x80808080u)"],
+    }
+}
+
+/// Names and values of scales (`w`, or `w` and `z` for each half of a block) and minima (`n`, or
+/// `n` and `o`).
+const fn scales(form: ScaleForm) -> &'static [(&'static str, &'static str)] {
+    match form {
+        ScaleForm::Block => &[("w", "halves(d{i}, j)")],
+        ScaleForm::BlockMin => &[("w", "halves(d{i}, j)"), ("n", "halves(m{i}, j)")],
+        ScaleForm::SuperMin => &[
+            ("w", "halves(d{i}, j) * signed_bytes(s{i}[j])"),
+            ("n", "-(halves(m{i}, j) * unsigned_bytes(t{i}[j]))"),
+        ],
+        ScaleForm::Super => &[
+            ("w", "halves(d{i}, j) * signed_bytes(s{i}[j])"),
+            ("z", "halves(d{i}, j) * signed_bytes(t{i}[j])"),
+        ],
+        ScaleForm::Group => &[("w", "bitcast<vec4<f32>>(d{i})"), ("z", "bitcast<vec4<f32>>(s{i})")],
+        ScaleForm::GroupMin => &[
+            ("w", "bitcast<vec4<f32>>(d{i})"),
+            ("z", "bitcast<vec4<f32>>(s{i})"),
+            ("n", "bitcast<vec4<f32>>(m{i})"),
+            ("o", "bitcast<vec4<f32>>(t{i})"),
+        ],
+    }
+}
+
+/// Four f16 of a word that has eight: those of rows `4j..4j + 4`.
+const HALVES: &str = "fn halves(word: vec4<u32>, j: u32) -> vec4<f32> {
+    let pair = select(word.xy, word.zw, (j & 1u) == 1u);
+    return vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y));
+}";
+
+const SIGNED_BYTES: &str = "fn signed_bytes(word: u32) -> vec4<f32> {
+    let high = vec4<u32>(word << 24u, word << 16u, word << 8u, word);
+    return vec4<f32>(bitcast<vec4<i32>>(high) >> vec4<u32>(24u));
+}";
+
+const UNSIGNED_BYTES: &str = "fn unsigned_bytes(word: u32) -> vec4<f32> {
+    let low = vec4<u32>(word, word >> 8u, word >> 16u, word >> 24u);
+    return vec4<f32>(low & vec4<u32>(255u));
+}";
+
+/// Declares the functions that [`unpack`] calls.
+pub(crate) fn declare(source: &mut Source, layout: &Layout) {
+    match layout.scales {
+        ScaleForm::Block | ScaleForm::BlockMin => source.declare(HALVES),
+        ScaleForm::SuperMin => {
+            source.declare(HALVES);
+            source.declare(SIGNED_BYTES);
+            source.declare(UNSIGNED_BYTES);
+        }
+        ScaleForm::Super => {
+            source.declare(HALVES);
+            source.declare(SIGNED_BYTES);
+        }
+        ScaleForm::Group | ScaleForm::GroupMin => {}
+    }
+}
+
+/// Loads all words of block `b{i}` of the tile whose first word is the expression `tile`.
+pub(crate) fn load(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &str) -> String {
+    let words = |bytes: usize| bytes / 16;
+    let mut out = String::new();
+    if layout.blocks() == 1 {
+        out += &format!("let at{i} = {tile} + {block} * {}u;\n", words(layout.block_bytes()));
+    } else {
+        let record = words(layout.record_bytes());
+        let [header, step] = [words(layout.header_bytes()), words(layout.block_bytes())];
+        out += &format!("let head{i} = {tile} + ({block} >> 3u) * {record}u;\n");
+        out += &format!("let at{i} = head{i} + {header}u + ({block} & 7u) * {step}u;\n");
+    }
+    let codes = words(layout.code_bytes());
+    for (name, part, word) in code_loads(layout.codes).iter().chain(scale_loads(layout.scales)) {
+        let first = match part {
+            Part::Codes => format!("at{i}"),
+            Part::Scales => format!("at{i} + {codes}u"),
+            Part::Header => format!("head{i}"),
+        };
+        out += &format!("let {name}{i} = {buffer}[{first} + {word}];\n");
+    }
+    out
+}
+
+/// From the loaded words: `a{i}` and `c{i}`, the packed bytes of both quads, and the scales.
+pub(crate) fn unpack(layout: &Layout, i: &str) -> String {
+    let [low, high] = quads(layout.codes);
+    let values = [("a", low), ("c", high)];
+    let all = values.iter().chain(scales(layout.scales));
+    all.map(|(name, value)| format!("let {name}{i} = {};\n", value.replace("{i}", i))).collect()
+}
+
+/// What a byte of [`unpack`] is above the value it stands for.
+pub(crate) fn bias(layout: &Layout) -> u32 {
+    match (layout.codes, layout.bias) {
+        (Codes::Bytes, _) | (_, None) => 0,
+        (_, Some(shift)) => 1 << shift,
+    }
+}

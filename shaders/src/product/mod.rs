@@ -1,0 +1,279 @@
+//! Matrix products: `out[row, i] = sum over k of weights[i, k] * x[row, k]`.
+//!
+//! A workgroup does some tiles of 16 outputs, one after another, for some rows of the step. A
+//! product of an integer class reads quantised activations ([`onebit_plan::gpu::record`]), one
+//! of a float class reads floats. The bits of an output depend on its weights and its row's
+//! activations alone: not on the number of rows, of tiles, or of other outputs.
+
+pub(crate) mod float;
+pub(crate) mod integer;
+pub(crate) mod reduce;
+pub(crate) mod shape;
+pub(crate) mod walk;
+
+use onebit_plan::abi::{StorageClass, TILE_ROWS};
+use onebit_plan::gpu::{binding, record, step};
+
+use crate::class;
+use crate::kernel::{Immediate, Kernel, Source};
+use shape::{Form, Shape, tile_words, tiles};
+use walk::Activations;
+
+/// Which rows a product has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RowsKind {
+    /// The rows of the step.
+    All,
+    /// The rows whose logits are wanted.
+    Outputs,
+}
+
+/// Where a product's results go; both strides in floats, from row to row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// The arena, from [`Immediate::Out`] on.
+    Arena { stride: usize },
+    /// The logits, from [`Immediate::Out`] on.
+    Logits { stride: usize },
+}
+
+/// Where a product's activations are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Input {
+    /// Records in the arena, from [`Immediate::Records`] on.
+    Records,
+    /// Floats in the arena, from [`Immediate::Floats`] on; the stride in floats from row to row.
+    Floats { stride: usize },
+}
+
+/// A weight matrix `[n, k]`, and where its product goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    pub class: StorageClass,
+    pub n: usize,
+    pub output: Output,
+}
+
+/// A matrix product, or two of the same input.
+///
+/// Part i reads [`PART_BINDINGS`]`[i]` from [`Immediate::Weights`] on and writes result i. Dispatch
+/// [`Product::groups`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Product {
+    pub k: usize,
+    /// One or two, either all of integer classes or all of one float class.
+    pub parts: Vec<Part>,
+    pub input: Input,
+    pub rows: RowsKind,
+    /// Rows of the step that a workgroup does: 1, 4 or 8.
+    pub m: usize,
+    /// Tiles of 16 outputs that a workgroup does.
+    pub tiles: usize,
+}
+
+/// Bindings of the weights of a product's parts, and of gate and up.
+pub const PART_BINDINGS: [u32; 2] = [binding::WEIGHTS, binding::SECOND];
+
+/// A matrix that a workgroup reads a tile of.
+pub(crate) struct Stream {
+    /// Counts the streams of a kernel that are walked together.
+    pub index: usize,
+    pub form: Form,
+    pub buffer: &'static str,
+    /// WGSL expression of the tile's first 16-byte word.
+    pub tile: String,
+}
+
+impl Stream {
+    /// What the names of block `i` end in.
+    pub fn suffix(&self, i: usize) -> String {
+        format!("{i}_{}", ["s", "t"][self.index])
+    }
+
+    /// The sums of row `m` of the step.
+    pub fn acc(&self, m: usize) -> String {
+        format!("acc{}_{m}", self.index)
+    }
+}
+
+impl Product {
+    /// Workgroups for a step of up to `rows` rows.
+    pub fn groups(&self, rows: usize) -> [u32; 3] {
+        let x: usize = self.parts.iter().map(|part| self.part_groups(part)).sum();
+        [x as u32, rows.div_ceil(self.m) as u32, 1]
+    }
+
+    /// The kernel.
+    ///
+    /// # Panics
+    /// With other than one or two parts, or classes and input that do not go together.
+    pub fn kernel(&self) -> Kernel {
+        assert!(matches!(self.parts.len(), 1 | 2), "a product has one part or two");
+        let form = Form::of(self.parts[0].class);
+        let integer = matches!(form, Form::Integer(_));
+        let fits = |part: &Part| match Form::of(part.class) {
+            Form::Integer(_) => integer,
+            Form::Float(_) => part.class == self.parts[0].class,
+        };
+        assert!(self.parts.iter().all(fits), "parts of different kinds");
+        assert_eq!(integer, self.input == Input::Records, "input for another kind of class");
+        let shape = Shape::new(form, self.k, self.m, self.unroll());
+        let mut source = Source::default();
+        let sets = if self.tiles > 1 { 2 } else { 1 };
+        source.declare(reduce::declaration(&shape, sets));
+        rows(&mut source, self.rows, self.m);
+        let x = activations(&mut source, &shape, self.input);
+        source.line(walk::prelude(form));
+        let bodies: Vec<String> =
+            (0..self.parts.len()).map(|i| self.part(&mut source, &shape, i, &x)).collect();
+        match &bodies[..] {
+            [only] => source.line(only),
+            _ => {
+                let first = self.part_groups(&self.parts[0]);
+                source.line(format!("if (group.x < {first}u) {{"));
+                source.line(&bodies[0]);
+                source.line("} else {");
+                source.line(&bodies[1]);
+                source.line("}");
+            }
+        }
+        source.finish(self.name(), shape.workgroup())
+    }
+
+    /// `product-q4d-576x576-m1`, with everything else that tells kernels apart.
+    fn name(&self) -> String {
+        let mut name = "product".to_owned();
+        for Part { class, n, output } in &self.parts {
+            let class = format!("{class:?}").to_lowercase();
+            let output = match output {
+                Output::Arena { stride } => format!("a{stride}"),
+                Output::Logits { stride } => format!("l{stride}"),
+            };
+            name += &format!("-{class}-{n}x{}-{output}", self.k);
+        }
+        if let Input::Floats { stride } = self.input {
+            name += &format!("-f{stride}");
+        }
+        if self.rows == RowsKind::Outputs {
+            name += "-outputs";
+        }
+        name + &format!("-m{}-t{}", self.m, self.tiles)
+    }
+
+    fn part_groups(&self, part: &Part) -> usize {
+        tiles(part.n).div_ceil(self.tiles)
+    }
+
+    /// Blocks in flight: as many as leave the registers for the sums of all rows.
+    fn unroll(&self) -> usize {
+        match self.m {
+            1 => 4,
+            2..=4 => 2,
+            _ => 1,
+        }
+    }
+
+    /// The tiles of a workgroup of part `index`.
+    fn part(&self, source: &mut Source, shape: &Shape, index: usize, x: &Activations) -> String {
+        let part = &self.parts[index];
+        let weights = PART_BINDINGS[index];
+        let buffer = source.read(weights);
+        let base = source.immediate(Immediate::Weights { binding: weights });
+        let form = Form::of(part.class);
+        if let Form::Integer(layout) = form {
+            source.require(INTEGER_DOT);
+            class::declare(source, &layout);
+        }
+        let words = tile_words(part.class, self.k);
+        let tile = format!("{base} + tile * {words}u");
+        let stream = Stream { index: 0, form, buffer, tile: "tile_at".into() };
+        let before = if index == 0 { 0 } else { self.part_groups(&self.parts[0]) };
+        let set = if self.tiles > 1 {
+            format!("(turn_tile & 1u) * {}u", reduce::words(shape))
+        } else {
+            "0u".into()
+        };
+        let body = format!(
+            "let tile_at = {tile};
+let parts = {set};
+{}{}workgroupBarrier();
+{}",
+            walk::walk(shape, std::slice::from_ref(&stream), x),
+            reduce::spread(shape, &stream, "parts"),
+            self.store(source, shape, index)
+        );
+        let first = format!("(group.x - {before}u) * {}u", self.tiles);
+        if self.tiles == 1 {
+            return format!("let tile = {first};\n{body}");
+        }
+        format!(
+            "for (var turn_tile = 0u; turn_tile < {}u; turn_tile += 1u) {{
+let tile = {first} + turn_tile;
+if (tile >= {}u) {{ break; }}
+{body}}}",
+            self.tiles,
+            tiles(part.n)
+        )
+    }
+
+    /// Writes the tile's outputs from the parts of their sums.
+    fn store(&self, source: &mut Source, shape: &Shape, index: usize) -> String {
+        let part = &self.parts[index];
+        let out = source.immediate(Immediate::Out { index });
+        let target = |stride: usize| format!("{out} + row * {stride}u + column");
+        let (buffer, at, value) = match part.output {
+            Output::Arena { stride } => {
+                (source.write(binding::ARENA), target(stride), "bitcast<u32>(sum)")
+            }
+            Output::Logits { stride } => (source.write(binding::LOGITS), target(stride), "sum"),
+        };
+        let (outputs, workgroup) = (self.m * TILE_ROWS, shape.workgroup());
+        let total = reduce::total(shape, "sum", "parts", "o");
+        format!(
+            "for (var o = lane; o < {outputs}u; o += {workgroup}u) {{
+let row = first + (o >> 4u);
+let column = tile * 16u + (o & 15u);
+if (row < rows && column < {}u) {{
+{total}{buffer}[{at}] = {value};
+}}
+}}
+",
+            part.n
+        )
+    }
+}
+
+/// The extension of WGSL that has `dot4I8Packed`.
+pub(crate) const INTEGER_DOT: &str = "requires packed_4x8_integer_dot_product;";
+
+/// Declares `rows` and `first`, the workgroup's first row; a workgroup without rows ends here.
+pub(crate) fn rows(source: &mut Source, kind: RowsKind, m: usize) {
+    let word = match kind {
+        RowsKind::All => step::ROWS,
+        RowsKind::Outputs => step::OUTPUT_ROWS,
+    };
+    let steps = source.read(binding::STEP);
+    source.line(format!(
+        "let rows = {steps}[{word}u];\nlet first = group.y * {m}u;\nif (first >= rows) {{ return; }}"
+    ));
+}
+
+/// Declares `x_row{m}`: where each row's activations start.
+pub(crate) fn activations(source: &mut Source, shape: &Shape, input: Input) -> Activations {
+    let (buffer, base, stride) = match input {
+        Input::Records => (
+            source.read(binding::RECORDS),
+            source.immediate(Immediate::Records),
+            shape.blocks * record::WORDS,
+        ),
+        Input::Floats { stride } => {
+            (source.read(binding::ARENA), source.immediate(Immediate::Floats), stride)
+        }
+    };
+    for m in 0..shape.m {
+        // Rows that the step lacks are computed from its last one, and not written.
+        let row = if m == 0 { "first".into() } else { format!("min(first + {m}u, rows - 1u)") };
+        source.line(format!("let x_row{m} = {base} + {row} * {stride}u;"));
+    }
+    Activations { buffer }
+}

@@ -10,6 +10,9 @@ use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
 use onebit_plan::layout::SPAN;
 use rayon::prelude::*;
 
+#[cfg(test)]
+mod tests;
+
 use super::array::{ArrayId, ArrayMatrix, fits, group_of};
 use crate::error::CompileError;
 

@@ -159,6 +159,8 @@ fn check_codes(
         }
     }
     let missing = match layout.codes {
+        // The one value of the range without a code is 0.
+        Codes::Bits if codes.iter().fold(1, |odd, code| odd & code) == 1 => None,
         Codes::Bits | Codes::Levels(_) => codes.iter().find(|&&code| !layout.has_value(code)),
         // Every value of the range has a code.
         Codes::Pairs

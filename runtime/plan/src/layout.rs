@@ -90,20 +90,34 @@ impl Levels {
     }
 
     /// The lowest nibble whose level is `value`.
+    #[inline]
     pub const fn index_of(self, value: i8) -> Option<u8> {
+        let indices = match self {
+            Self::Nonlinear => &Self::NONLINEAR_INDICES,
+            Self::E2m1 => &Self::E2M1_INDICES,
+        };
+        let index = indices[value.cast_unsigned() as usize];
+        if index < 16 { Some(index) } else { None }
+    }
+
+    const NONLINEAR_INDICES: [u8; 256] = Self::Nonlinear.indices();
+    const E2M1_INDICES: [u8; 256] = Self::E2m1.indices();
+
+    /// The lowest index of each byte's level, 16 for bytes that are none.
+    const fn indices(self) -> [u8; 256] {
         let values = self.values();
-        let mut index = 0;
-        while index < values.len() {
-            if values[index] == value {
-                return Some(index as u8);
-            }
-            index += 1;
+        let mut indices = [16; 256];
+        let mut index = values.len();
+        while index > 0 {
+            index -= 1;
+            indices[values[index].cast_unsigned() as usize] = index as u8;
         }
-        None
+        indices
     }
 }
 
-/// Layout of one integer storage class.
+/// Layout of one integer storage class. Its functions are inlined, because kernels of another crate
+/// call them for each block and count on what is known when they are compiled.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     pub codes: Codes,
@@ -140,11 +154,13 @@ impl Layout {
     }
 
     /// Blocks of one whole record.
+    #[inline]
     pub const fn blocks(&self) -> usize {
         if self.header_bytes() == 0 { 1 } else { SUPER / BLOCK }
     }
 
     /// Bytes of a record before its first block.
+    #[inline]
     pub const fn header_bytes(&self) -> usize {
         let values = match self.scales {
             ScaleForm::SuperMin | ScaleForm::PairMin | ScaleForm::Super | ScaleForm::Span => 4,
@@ -156,6 +172,7 @@ impl Layout {
     }
 
     /// Bytes of the codes of a block, which its scales follow.
+    #[inline]
     pub const fn code_bytes(&self) -> usize {
         match self.codes {
             Codes::Bits => 64,
@@ -169,6 +186,7 @@ impl Layout {
     }
 
     /// Bytes of one block, codes and scales.
+    #[inline]
     pub const fn block_bytes(&self) -> usize {
         let scales = match self.scales {
             ScaleForm::SuperSub | ScaleForm::Span | ScaleForm::Exponent => 0,
@@ -181,17 +199,20 @@ impl Layout {
     }
 
     /// Bytes of one whole record.
+    #[inline]
     pub const fn record_bytes(&self) -> usize {
         self.header_bytes() + self.blocks() * self.block_bytes()
     }
 
     /// Offsets of the header and of block `b` in a tile.
+    #[inline]
     pub const fn block_at(&self, b: usize) -> (usize, usize) {
         let record = b / self.blocks() * self.record_bytes();
         (record, record + self.header_bytes() + b % self.blocks() * self.block_bytes())
     }
 
     /// Bits that hold every code.
+    #[inline]
     pub const fn bits(&self) -> u32 {
         match self.codes {
             Codes::Bits | Codes::Pairs => 2,
@@ -204,6 +225,7 @@ impl Layout {
     }
 
     /// Code of the value 0.
+    #[inline]
     pub const fn offset(&self) -> i32 {
         match self.bias {
             Some(shift) => 1 << shift,
@@ -234,12 +256,14 @@ impl Layout {
     }
 
     /// Whether an element is `scale * code + min`.
+    #[inline]
     pub const fn has_min(&self) -> bool {
         use ScaleForm::{BlockMin, GroupMin, PairMin, SuperMin};
         matches!(self.scales, BlockMin | SuperMin | PairMin | GroupMin)
     }
 
     /// Whether each block has two scales, one for each 16 elements.
+    #[inline]
     pub const fn has_groups(&self) -> bool {
         use ScaleForm::{Group, GroupMin, PairMin, Super};
         matches!(self.scales, Super | PairMin | Group | GroupMin)

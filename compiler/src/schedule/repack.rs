@@ -7,7 +7,11 @@ use onebit_cpu::{Row, Scales};
 use onebit_ir::quant::{Format, Unpacked};
 use onebit_ir::{Elem, Graph, Op, ValueId};
 use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
+use onebit_plan::layout::SPAN;
 use rayon::prelude::*;
+
+#[cfg(test)]
+mod tests;
 
 use super::array::{ArrayId, ArrayMatrix, fits, group_of};
 use crate::error::CompileError;
@@ -99,14 +103,17 @@ pub fn storage_class(format: Format, columns: usize) -> StorageClass {
         Format::Q4_1 => StorageClass::Q4DM,
         Format::Q5_0 => StorageClass::Q5D,
         Format::Q5_1 => StorageClass::Q5DM,
-        // One f16 scale per 32 elements or more, codes in i8.
-        Format::Q8_0 | Format::Iq4Nl | Format::Q1_0 | Format::Tq1_0 | Format::Tq2_0 => {
-            StorageClass::Q8D
-        }
+        Format::Q8_0 => StorageClass::Q8D,
+        Format::Q1_0 => StorageClass::B1D,
+        Format::Tq1_0 | Format::Tq2_0 => StorageClass::T2D,
+        Format::Mxfp4 => StorageClass::M4E,
+        Format::Iq4Xs => StorageClass::N4K,
+        Format::Iq4Nl => StorageClass::N4D,
+        Format::Q2K => StorageClass::Q2K,
+        Format::Q3K => StorageClass::Q3K,
         Format::Q4K => StorageClass::Q4K,
         Format::Q5K => StorageClass::Q5K,
         Format::Q6K => StorageClass::Q6K,
-        Format::Q2K => StorageClass::I8G16M,
         _ => StorageClass::I8G16,
     };
     if onebit_cpu::supports(class, columns) { class } else { StorageClass::F32 }
@@ -125,6 +132,13 @@ pub fn is_native(format: Format, class: StorageClass) -> bool {
             | (Format::Q5_0, C::Q5D)
             | (Format::Q5_1, C::Q5DM)
             | (Format::Q8_0, C::Q8D)
+            | (Format::Q1_0, C::B1D)
+            | (Format::Tq1_0 | Format::Tq2_0, C::T2D)
+            | (Format::Mxfp4, C::M4E)
+            | (Format::Iq4Xs, C::N4K)
+            | (Format::Iq4Nl, C::N4D)
+            | (Format::Q2K, C::Q2K)
+            | (Format::Q3K, C::Q3K)
             | (Format::Q4K, C::Q4K)
             | (Format::Q5K, C::Q5K)
             | (Format::Q6K, C::Q6K)
@@ -400,6 +414,10 @@ struct RowScratch {
     /// Per 32 elements.
     d: Vec<f16>,
     m: Vec<f16>,
+    /// Per 32 elements: the scale is `2^(e - 128)`.
+    e: Vec<u8>,
+    /// Per 128 elements.
+    span: Vec<f16>,
     /// Per 256 elements.
     super_d: Vec<f16>,
     super_dmin: Vec<f16>,
@@ -440,14 +458,16 @@ impl RowScratch {
         }
         self.unpack(matrix, bytes)?;
         let scales = match matrix.class {
-            C::Q4D | C::Q5D | C::Q8D => Scales::Block32 { d: &self.d, m: None },
+            C::N4D | C::Q4D | C::Q5D | C::Q8D => Scales::Block32 { d: &self.d, m: None },
             C::Q4DM | C::Q5DM => Scales::Block32 { d: &self.d, m: Some(&self.m) },
-            C::Q4K | C::Q5K | C::Q6K => Scales::Super {
+            C::N4K | C::Q2K | C::Q3K | C::Q4K | C::Q5K | C::Q6K => Scales::Super {
                 d: &self.super_d,
                 dmin: &self.super_dmin,
                 sub: &self.sub,
                 sub_min: &self.sub_min,
             },
+            C::B1D | C::T2D => Scales::Span128 { d: &self.span },
+            C::M4E => Scales::Exponent32 { e: &self.e },
             C::I8G16M => Scales::Group16 { scale: &self.scale, min: Some(&self.min) },
             _ => Scales::Group16 { scale: &self.scale, min: None },
         };
@@ -457,7 +477,10 @@ impl RowScratch {
     fn unpack(&mut self, matrix: &Matrix, bytes: &[u8]) -> Result<(), String> {
         self.clear();
         let format = matrix.format;
-        let groups_per_sub = if matrix.class == StorageClass::Q6K { 1 } else { 2 };
+        let groups_per_sub = match matrix.class {
+            StorageClass::Q2K | StorageClass::Q3K | StorageClass::Q6K => 1,
+            _ => 2,
+        };
         let mut block = Unpacked::new();
         for source in bytes.chunks_exact(format.block_bytes()) {
             format.unpack(source, &mut block).map_err(|error| error.to_string())?;
@@ -469,6 +492,10 @@ impl RowScratch {
             for group in (0..groups).step_by(BLOCK / 16) {
                 self.d.push(f16::from_f32(block.scale[group]));
                 self.m.push(f16::from_f32(block.min[group]));
+                self.e.push(exponent(block.scale[group]));
+            }
+            for group in (0..groups).step_by(SPAN / 16) {
+                self.span.push(f16::from_f32(block.scale[group]));
             }
             if let Some(scales) = &block.super_scales {
                 self.super_d.push(scales.d);
@@ -486,9 +513,21 @@ impl RowScratch {
         self.min.clear();
         self.d.clear();
         self.m.clear();
+        self.e.clear();
+        self.span.clear();
         self.super_d.clear();
         self.super_dmin.clear();
         self.sub.clear();
         self.sub_min.clear();
+    }
+}
+
+/// The e of `scale = 2^(e - 128)`; means nothing for other scales.
+fn exponent(scale: f32) -> u8 {
+    match scale.to_bits() {
+        // Subnormal: 2^-128 and 2^-127.
+        0x0020_0000 => 0,
+        0x0040_0000 => 1,
+        bits => ((bits >> 23) + 1) as u8,
     }
 }

@@ -24,6 +24,21 @@ pub const BUFFER_ALIGN: usize = 64;
 /// The byte layout of each class stands in docs/plan-format.md; `onebit-cpu` packs and reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum StorageClass {
+    /// 1-bit codes standing for -1 and 1, f16 scale per 128 (1.125 bits).
+    B1D,
+    /// 2-bit codes standing for -1..=2, f16 scale per 128 (2.125 bits): ternary formats.
+    T2D,
+    /// 2-bit codes, u8 sub-scale and sub-minimum per 16, f16 scales per 256 (3.125 bits).
+    Q2K,
+    /// 3-bit codes standing for -4..=3, i8 sub-scale per 16, f16 scale per 256 (3.625 bits).
+    Q3K,
+    /// 4-bit codes standing for the levels of E2M1, a power of two per 32 (4.25 bits).
+    M4E,
+    /// 4-bit codes standing for the levels of IQ4_NL, i8 sub-scale per 32, f16 scale per 256
+    /// (4.375 bits).
+    N4K,
+    /// 4-bit codes standing for the levels of IQ4_NL, f16 scale per 32 (4.5 bits).
+    N4D,
     /// 4-bit codes 0..=15 standing for -8..=7, f16 scale per 32 (4.5 bits).
     Q4D,
     /// 4-bit codes, f16 scale and f16 minimum per 32 (5 bits).
@@ -50,7 +65,14 @@ pub enum StorageClass {
 }
 
 impl StorageClass {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 20] = [
+        Self::B1D,
+        Self::T2D,
+        Self::Q2K,
+        Self::Q3K,
+        Self::M4E,
+        Self::N4K,
+        Self::N4D,
         Self::Q4D,
         Self::Q4DM,
         Self::Q5D,

@@ -249,6 +249,7 @@ fn program_multiplies_under_every_latency_it_is_made_for() {
             (Spacing::CONSERVATIVE, one, eight),
             (Spacing::CONSERVATIVE, least, most),
             (Spacing::DOCUMENTED, least, most),
+            (Spacing::PIPELINED, LatencyModel::minimum(), LatencyModel::maximum()),
         ] {
             check(shape, &spacing, Core::new(&shortest), [0, 0]);
             check(shape, &spacing, Core::new(&longest), [0, 1]);

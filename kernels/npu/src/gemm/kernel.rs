@@ -393,6 +393,8 @@ fn separate(plane: u8) -> Block {
     for which in 0..4 {
         let offset = BLOCK_BYTES * u32::from(plane) + 64 * u32::from(which);
         block.load(X(which), RESULT_POINTER, offset);
+    }
+    for which in 0..4 {
         block.store(X(which), OUTPUT_POINTER, 64 * u32::from(which));
     }
     block.release(OUTPUT_FULL, ONE);

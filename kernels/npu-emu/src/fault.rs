@@ -270,6 +270,18 @@ pub enum Fault {
         /// The first byte that both use.
         address: u64,
     },
+    /// A core that stores where a channel is at work, without a lock between them.
+    #[error("{tile} core stores to byte {address:#x} of {memory} while {channel} works on it")]
+    StoreDuringTransfer {
+        /// The core's tile.
+        tile: TileId,
+        /// The tile whose memory it is.
+        memory: TileId,
+        /// The channel.
+        channel: ChannelId,
+        /// The first byte that both use.
+        address: u64,
+    },
     /// Two columns that use one piece of an argument between two syncs, at least one writing.
     #[error("argument {argument}: columns {columns:?} use byte {offset:#x} without a sync between")]
     UnorderedArgument {

@@ -155,6 +155,7 @@ impl Engine<'_> {
         }
         self.check_bounds(actor)?;
         self.check_alone(actor)?;
+        self.check_stores(actor)?;
         if id.direction == Direction::StreamToMemory {
             self.wake_sources(id);
         }

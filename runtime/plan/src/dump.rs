@@ -99,8 +99,14 @@ fn array(out: &mut String, plan: &ArrayPlan) -> fmt::Result {
             product.tensors.join(" + ")
         )?;
     }
-    writeln!(out, "\narray groups of at most {:.1} us", plan.group_seconds * 1e6)?;
-    for (index, group) in plan.groups.iter().enumerate() {
+    writeln!(
+        out,
+        "\narray groups: {} of at most {:.1} us; those of several products:",
+        plan.groups.len(),
+        plan.group_seconds * 1e6
+    )?;
+    let chains = plan.groups.iter().enumerate().filter(|(_, group)| group.count > 1);
+    for (index, group) in chains {
         let last = group.first + group.count - 1;
         writeln!(out, "  {index:>3} products {} to {last}", group.first)?;
     }

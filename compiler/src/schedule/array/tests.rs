@@ -48,7 +48,7 @@ fn groups_are_those_that_move_the_fewest_bytes() {
 fn no_width_doubles_the_bytes() {
     for columns in ARRAY_GROUP + 1..20_000 {
         let group = group_of(columns).unwrap();
-        assert!(group >= 384 && group <= ARRAY_GROUP, "{columns}: {group}");
+        assert!((384..=ARRAY_GROUP).contains(&group), "{columns}: {group}");
         let depth = columns.next_multiple_of(group);
         let moved = depth + columns.div_ceil(group) * 128;
         assert!(moved as f64 <= 1.4 * columns as f64, "{columns}: {moved} with groups of {group}");

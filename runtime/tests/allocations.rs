@@ -11,13 +11,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use onebit_aie::gemm::{BufferSizes, Design, Results, Shape};
 use onebit_models::Model;
 use onebit_models::gguf::GgufFile;
 use onebit_plan::PlanFile;
 use onebit_plan::manifest::SegmentKind;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::npu::software::{Setup, SoftwareDriver};
-use onebit_rt::driver::npu::{Errno, Ioctl, IoctlContext, MappingId};
+use onebit_rt::driver::npu::{Call, Context, Errno, Ioctl, IoctlContext, MappingId};
 use onebit_rt::driver::{Driver, Row};
 use onebit_test_support::{TinyOptions, tiny_model};
 use onebitc::Options;
@@ -122,15 +123,42 @@ fn plan(folder: &Path) -> Arc<PlanFile> {
 /// thread, of which a program has no say.
 const OF_RAYON: usize = 1;
 
-/// One step of 32 rows and one of one row, the first there are.
+/// What a step of 32 rows and one of one row allocate together, once the team's threads run: what
+/// these allocate as they start is a matter of when they do.
 fn steps_allocate(driver: &mut dyn Driver) -> usize {
     let row = |position| Row { token: position, position, slot: 0, output: true };
     let prompt: Vec<Row> = (0..32).map(row).collect();
     let mut logits = vec![0.0; 32 * driver.limits().vocabulary as usize];
     let one = logits.len() / 32;
+    driver.step(&prompt, &mut logits).unwrap();
     allocations(|| {
         driver.step(&prompt, &mut logits).unwrap();
         driver.step(&[row(32)], &mut logits[..one]).unwrap();
+    })
+}
+
+/// What the first runs of a context allocate: a call, and a chain as long as any.
+fn first_runs_allocate() -> usize {
+    let design = Design::new().unwrap();
+    let shape = Shape { n: 64, k: 64, group: 64, results: Results::Combined };
+    let call = design.call(&shape).unwrap();
+    let xclbin = design.xclbin().unwrap().to_bytes().unwrap();
+    let kernel = Kernel(SoftwareDriver::new(Setup::default()));
+    let mut context = IoctlContext::new(kernel, &xclbin).unwrap();
+    let program = context.program(&call.txn).unwrap();
+    let calls: Vec<Call> = (0..40)
+        .map(|_| {
+            let BufferSizes { activations, weights, results } = call.buffers;
+            let sizes = [activations, weights, results];
+            let arguments = sizes.map(|bytes| context.allocate(bytes).unwrap()).to_vec();
+            Call { program, arguments }
+        })
+        .collect();
+    allocations(|| {
+        context.bytes_mut(calls[0].arguments[0]).unwrap().fill(1);
+        context.run(&calls[..1]).unwrap();
+        context.run(&calls).unwrap();
+        assert!(context.bytes(calls[39].arguments[2]).is_ok());
     })
 }
 
@@ -138,6 +166,7 @@ fn steps_allocate(driver: &mut dyn Driver) -> usize {
 #[test]
 fn steps_allocate_nothing_of_ours() {
     assert!(allocations(|| drop(std::hint::black_box(vec![1u8; 10]))) > 0, "it counts");
+    assert_eq!(first_runs_allocate(), 0, "by the NPU's driver code");
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path());
     let options = || CpuOptions { threads: NonZeroUsize::new(2), slots: 1 };

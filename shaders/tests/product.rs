@@ -136,7 +136,13 @@ fn assert_close(found: &[u32], matrix: &Matrix, x: &[f64], what: &str) {
 
 fn lengths(class: StorageClass) -> &'static [usize] {
     match class {
-        StorageClass::Q4K | StorageClass::Q5K | StorageClass::Q6K => &[256, 768, 2304],
+        StorageClass::Q4K
+        | StorageClass::Q5K
+        | StorageClass::Q6K
+        | StorageClass::Q2K
+        | StorageClass::Q3K
+        | StorageClass::N4K => &[256, 768, 2304],
+        StorageClass::B1D | StorageClass::T2D => &[128, 384, 2432],
         _ if is_float(class) => &[1, 7, 131, 1030],
         _ => &[32, 96, 576, 2080],
     }

@@ -64,9 +64,7 @@ impl Fault {
             Fault::DescriptorInUse { .. } => "sync before a descriptor in use is written anew",
             Fault::ConcurrentAccess { .. }
             | Fault::StoreDuringTransfer { .. }
-            | Fault::UnorderedArgument { .. } => {
-                "let a lock or a sync order the two"
-            }
+            | Fault::UnorderedArgument { .. } => "let a lock or a sync order the two",
             Fault::TooScattered { .. } => {
                 "move the data in fewer and longer stretches, or keep others out of its memory"
             }

@@ -29,7 +29,8 @@ pub fn dump(model: &Model, options: &Options, stage: Stage) -> Result<String, Co
     if stage == Stage::Fused {
         return Ok(graph.to_string());
     }
-    let mut store = WeightStore::new(model, options.placement);
+    let mut store =
+        WeightStore::new(model, options.placement).with_array_limits(options.array_limits);
     let options = cpu_options(model, options)?;
     cpu::schedule_listing(&graph, &info, &options, &mut store)
 }

@@ -14,6 +14,7 @@ use onebit_plan::manifest::{
 use crate::error::CompileError;
 use crate::pipeline;
 use crate::report::{NPU_OPTION, Report};
+use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
 use crate::target::npu::{self, NpuProgram};
@@ -29,6 +30,8 @@ pub struct Options {
     pub architecture: String,
     /// Where products run.
     pub placement: Placement,
+    /// How products of a neural processor are cut.
+    pub array_limits: ArrayLimits,
 }
 
 /// Positions of a slot when nothing is asked for and the model could do more.
@@ -37,7 +40,13 @@ pub const DEFAULT_CONTEXT: usize = 8192;
 impl Default for Options {
     fn default() -> Self {
         let architecture = std::env::consts::ARCH.into();
-        Self { batch: 32, context: None, architecture, placement: Placement::Cpu }
+        Self {
+            batch: 32,
+            context: None,
+            architecture,
+            placement: Placement::Cpu,
+            array_limits: ArrayLimits::default(),
+        }
     }
 }
 
@@ -70,7 +79,8 @@ pub fn compile(
     let cpu_options = cpu_options(model, options)?;
     let mut graph: Graph = model.graph().clone();
     let info = pipeline::run(&mut graph, options.placement)?;
-    let mut store = WeightStore::new(model, options.placement);
+    let mut store =
+        WeightStore::new(model, options.placement).with_array_limits(options.array_limits);
     let program = cpu::lower(&graph, &info, &cpu_options, &mut store)?;
     let array = npu::lower(&store)?;
     let tokenizer = onebit_tokenizer::build(&model.tokenizer_spec()?)?;
@@ -117,6 +127,7 @@ pub(crate) fn cpu_options(model: &Model, options: &Options) -> Result<CpuOptions
     if context == 0 || context > 1 << 24 {
         return Err(error("ctx", context, "give 1 to 16777216 positions"));
     }
+    options.array_limits.check()?;
     Ok(CpuOptions {
         architecture: options.architecture.clone(),
         batch: options.batch,
@@ -169,8 +180,12 @@ fn manifest(
 fn provenance_options(options: &Options, cpu: &CpuOptions) -> Vec<String> {
     let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)];
     if options.placement == Placement::Array {
+        let ArrayLimits { outputs, group_seconds } = options.array_limits;
         all.push(NPU_OPTION.into());
+        all.push(format!("npu-call-outputs={outputs}"));
+        all.push(format!("npu-group-seconds={group_seconds}"));
     }
+    all.sort_unstable();
     all
 }
 

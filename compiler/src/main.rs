@@ -253,6 +253,7 @@ impl ShapeArgs {
             context: self.ctx,
             architecture: architecture.to_owned(),
             placement,
+            ..Options::default()
         }
     }
 }

@@ -6,7 +6,7 @@ use onebit_ir::verify::{self, GraphInfo};
 use crate::error::CompileError;
 use crate::pass::fuse_gated::FuseGated;
 use crate::pass::split_bias::SplitBias;
-use crate::pass::stack_linears::{Gates, StackLinears};
+use crate::pass::stack_linears::StackLinears;
 use crate::rewrite::{self, Rule};
 use crate::schedule::repack::Placement;
 
@@ -19,16 +19,17 @@ pub struct Pass {
 }
 
 /// In order. Each prepares for the next: biases leave linears before linears are stacked, and
-/// gates are fused first because stacking leaves their linears alone.
+/// gates are fused first because stacking for the CPU leaves their linears alone. What a neural
+/// processor takes is stacked first; the CPU's rules are for the rest.
 pub const PASSES: &[Pass] = &[
     Pass { name: "split-bias", rules: &[&SplitBias], only_for: None },
     Pass { name: "fuse-gated", rules: &[&FuseGated], only_for: None },
-    Pass { name: "stack-linears", rules: &[&StackLinears(Gates::Apart)], only_for: None },
     Pass {
-        name: "stack-gates",
-        rules: &[&StackLinears(Gates::Stacked)],
+        name: "stack-for-array",
+        rules: &[&StackLinears(Placement::Array)],
         only_for: Some(Placement::Array),
     },
+    Pass { name: "stack-linears", rules: &[&StackLinears(Placement::Cpu)], only_for: None },
 ];
 
 impl Pass {

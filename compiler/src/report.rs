@@ -87,19 +87,21 @@ impl fmt::Display for Report {
 
 /// What the array does: rounding by source format, and the cost model's times.
 fn array(f: &mut fmt::Formatter<'_>, plan: &ArrayPlan) -> fmt::Result {
-    let mut formats: BTreeMap<&str, (usize, u64, f32)> = BTreeMap::new();
+    let mut formats: BTreeMap<&str, (usize, u64, f32, f32)> = BTreeMap::new();
     for weights in &plan.products {
         let entry = formats.entry(&weights.format).or_default();
         entry.0 += 1;
         entry.1 += weights.bytes;
         entry.2 = entry.2.max(weights.rounding);
+        entry.3 = entry.3.max(weights.expected_error);
     }
-    for (format, (count, bytes, rounding)) in formats {
+    for (format, (count, bytes, rounding, error)) in formats {
         let mebi = bytes as f64 / f64::from(1 << 20);
         writeln!(
             f,
             "  {count:4} x {format:8} as int8 for the npu       {mebi:9.1} MiB, rounded by at most \
-             {:.2} % (root mean square)",
+             {:.2} % (root mean square); expected |error| at most {error:.2e} of an output, for \
+             activations of mean square 1",
             rounding * 100.0
         )?;
     }
@@ -108,11 +110,71 @@ fn array(f: &mut fmt::Formatter<'_>, plan: &ArrayPlan) -> fmt::Result {
     let bound: f64 = plan.products.iter().map(|w| call(w).modelled_bound).sum();
     writeln!(
         f,
-        "npu: {} matrices in {} shapes; modelled, never run on silicon: {:.2} ms for a product of 32 \
-         rows with each, of which memory needs {:.2} ms",
+        "npu: {} calls of {} shapes, {} submissions of at most {:.0} ms; modelled, never run on \
+         silicon: {:.2} ms for 32 rows through all of them, of which memory needs {:.2} ms",
         plan.products.len(),
         plan.calls.len(),
+        plan.groups.len(),
+        plan.group_seconds * 1e3,
         seconds * 1e3,
         bound * 1e3
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use onebit_plan::manifest::{Memory, ModelInfo, Provenance, Region};
+
+    use super::*;
+
+    fn report(options: &[&str]) -> String {
+        let region = |name: &str, target: &str, macs| Region {
+            name: name.into(),
+            target: target.into(),
+            ops: Vec::new(),
+            weight_bytes: 64,
+            macs,
+        };
+        let manifest = Manifest {
+            provenance: Provenance {
+                tool: "0.1.0".into(),
+                source: "tiny.gguf".into(),
+                source_hash: [7; 32],
+                options: options.iter().map(|&option| option.into()).collect(),
+            },
+            model: ModelInfo {
+                name: "tiny".into(),
+                architecture: "llama".into(),
+                parameters: 4096,
+                vocabulary: 64,
+                context: 64,
+                trained_context: 64,
+                layers: 1,
+            },
+            requirements: Vec::new(),
+            segments: Vec::new(),
+            memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
+            entries: Vec::new(),
+            kernels: Vec::new(),
+            regions: vec![
+                region("@token_embd", "cpu", 0),
+                region("@blk.0.attn_q", "npu", 64),
+                region("@blk.0.ffn_down", "cpu", 64),
+            ],
+            weights: Vec::new(),
+            array: None,
+            gpu: None,
+        };
+        Report::new(manifest).to_string()
+    }
+
+    /// Nothing falls back in silence, and steps without products are no news.
+    #[test]
+    fn products_that_stay_on_the_cpu_are_named() {
+        let text = report(&[NPU_OPTION]);
+        let stays: Vec<&str> = text.lines().filter(|line| line.contains("stays")).collect();
+        let expected = "  @blk.0.ffn_down stays on the cpu: the npu has no way to do its shape";
+        assert_eq!(stays, [expected]);
+        assert!(!report(&[]).contains("stays"), "not asked for");
+    }
 }

@@ -3,8 +3,12 @@
 //! Sixteen invocations share the block of a tile: invocation `l` has word `j = l & 3` of line
 //! `v = l >> 2`, which is rows `4j..4j + 4` of quads `v` and `v + 4`, the first in elements 0..16
 //! and the second in 16..32 ([`onebit_plan::layout`]). Everything is a `vec4` over its four rows.
+//! Codes of one or two bits fill fewer lines: there invocations share words, and each takes its
+//! own quads out of them.
 
-use onebit_plan::layout::{Codes, Layout, ScaleForm};
+use std::fmt::Write;
+
+use onebit_plan::layout::{Codes, Layout, Levels, ScaleForm};
 
 use crate::kernel::Source;
 
@@ -15,16 +19,21 @@ enum Part {
     Codes,
     /// Behind the first word of the block's scales.
     Scales,
-    /// Behind the first word of the super-block.
+    /// Behind the first word of the record.
     Header,
 }
 
-/// A word to load: name, part and which word of it; `half` is `j >> 1`.
+/// A word to load: name, part and which word of it; `half` is `j >> 1` and `{b}` the block.
 type Load = (&'static str, Part, &'static str);
 
 const fn code_loads(codes: Codes) -> &'static [Load] {
     match codes {
-        Codes::Nibbles => &[("q", Part::Codes, "l")],
+        Codes::Bits => &[("e", Part::Codes, "j")],
+        Codes::Pairs => &[("e", Part::Codes, "j"), ("g", Part::Codes, "4u + j")],
+        Codes::PairsAndBit => {
+            &[("e", Part::Codes, "j"), ("g", Part::Codes, "4u + j"), ("h", Part::Codes, "8u + j")]
+        }
+        Codes::Nibbles | Codes::Levels(_) => &[("q", Part::Codes, "l")],
         Codes::NibblesAndBit => &[("q", Part::Codes, "l"), ("e", Part::Codes, "16u + j")],
         Codes::NibblesAndPair => {
             &[("q", Part::Codes, "l"), ("e", Part::Codes, "16u + j"), ("g", Part::Codes, "20u + j")]
@@ -43,6 +52,19 @@ const fn scale_loads(scales: ScaleForm) -> &'static [Load] {
             ("s", Part::Scales, "0u"),
             ("t", Part::Scales, "1u"),
         ],
+        ScaleForm::PairMin => &[
+            ("d", Part::Header, "half"),
+            ("m", Part::Header, "2u + half"),
+            ("s", Part::Scales, "0u"),
+            ("t", Part::Scales, "1u"),
+            ("f", Part::Scales, "2u"),
+            ("u", Part::Scales, "3u"),
+        ],
+        ScaleForm::SuperSub => {
+            &[("d", Part::Header, "half"), ("s", Part::Header, "4u + ({b} & 7u)")]
+        }
+        ScaleForm::Span => &[("d", Part::Header, "(({b} >> 1u) & 2u) + half")],
+        ScaleForm::Exponent => &[("s", Part::Header, "({b} & 7u)")],
         ScaleForm::Super => {
             &[("d", Part::Header, "half"), ("s", Part::Scales, "0u"), ("t", Part::Scales, "1u")]
         }
@@ -56,10 +78,26 @@ const fn scale_loads(scales: ScaleForm) -> &'static [Load] {
     }
 }
 
-/// Packed bytes of quad `v` and of quad `v + 4`: what the code stands for in `Bytes`, the stored
-/// code in the others. `{i}` is the block's suffix.
+/// Packed bytes of quad `v` and of quad `v + 4`: what the code stands for in `Bytes` and `Levels`,
+/// the code in the others. `{i}` is the block's suffix.
 const fn quads(codes: Codes) -> [&'static str; 2] {
     match codes {
+        Codes::Bits => [
+            "((e{i} >> vec4<u32>(v)) & vec4<u32>(0x01010101u)) << vec4<u32>(1u)",
+            "((e{i} >> vec4<u32>(v + 4u)) & vec4<u32>(0x01010101u)) << vec4<u32>(1u)",
+        ],
+        Codes::Pairs => [
+            "(e{i} >> vec4<u32>(2u * v)) & vec4<u32>(0x03030303u)",
+            "(g{i} >> vec4<u32>(2u * v)) & vec4<u32>(0x03030303u)",
+        ],
+        Codes::PairsAndBit => [
+            "((e{i} >> vec4<u32>(2u * v)) & vec4<u32>(0x03030303u)) | \
+             (((h{i} >> vec4<u32>(v)) & vec4<u32>(0x01010101u)) << vec4<u32>(2u))",
+            "((g{i} >> vec4<u32>(2u * v)) & vec4<u32>(0x03030303u)) | \
+             (((h{i} >> vec4<u32>(v + 4u)) & vec4<u32>(0x01010101u)) << vec4<u32>(2u))",
+        ],
+        Codes::Levels(Levels::Nonlinear) => ["nonlinear(q{i})", "nonlinear(q{i} >> vec4<u32>(4u))"],
+        Codes::Levels(Levels::E2m1) => ["e2m1(q{i})", "e2m1(q{i} >> vec4<u32>(4u))"],
         Codes::Nibbles => {
             ["q{i} & vec4<u32>(0x0f0f0f0fu)", "(q{i} >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu)"]
         }
@@ -89,6 +127,15 @@ const fn scales(form: ScaleForm) -> &'static [(&'static str, &'static str)] {
             ("w", "halves(d{i}, j) * signed_bytes(s{i}[j])"),
             ("n", "-(halves(m{i}, j) * unsigned_bytes(t{i}[j]))"),
         ],
+        ScaleForm::PairMin => &[
+            ("w", "halves(d{i}, j) * signed_bytes(s{i}[j])"),
+            ("z", "halves(d{i}, j) * signed_bytes(t{i}[j])"),
+            ("n", "-(halves(m{i}, j) * unsigned_bytes(f{i}[j]))"),
+            ("o", "-(halves(m{i}, j) * unsigned_bytes(u{i}[j]))"),
+        ],
+        ScaleForm::SuperSub => &[("w", "halves(d{i}, j) * signed_bytes(s{i}[j])")],
+        ScaleForm::Span => &[("w", "halves(d{i}, j)")],
+        ScaleForm::Exponent => &[("w", "powers(s{i}[j])")],
         ScaleForm::Super => &[
             ("w", "halves(d{i}, j) * signed_bytes(s{i}[j])"),
             ("z", "halves(d{i}, j) * signed_bytes(t{i}[j])"),
@@ -119,16 +166,61 @@ const UNSIGNED_BYTES: &str = "fn unsigned_bytes(word: u32) -> vec4<f32> {
     return vec4<f32>(low & vec4<u32>(255u));
 }";
 
+/// `2^(e - 128)` of four bytes, as two normal factors because the lowest two are subnormal.
+const POWERS: &str = "fn powers(word: u32) -> vec4<f32> {
+    let e = vec4<u32>(word, word >> 8u, word >> 16u, word >> 24u) & vec4<u32>(255u);
+    let half = e >> vec4<u32>(1u);
+    let first = bitcast<vec4<f32>>((half + vec4<u32>(63u)) << vec4<u32>(23u));
+    return first * bitcast<vec4<f32>>((e - half + vec4<u32>(63u)) << vec4<u32>(23u));
+}";
+
+/// A function from the low nibbles of bytes to their levels. Bytes are chosen between by the bits
+/// of the nibble, from the lowest up, for all bytes at once: no table is read.
+fn levels_function(levels: Levels) -> String {
+    let splat = |level: i8| {
+        let byte = u32::from(level.cast_unsigned());
+        format!("vec4<u32>({:#x}u)", byte * 0x0101_0101)
+    };
+    let mut values: Vec<String> = levels.values().map(splat).to_vec();
+    let name = match levels {
+        Levels::Nonlinear => "nonlinear",
+        Levels::E2m1 => "e2m1",
+    };
+    let mut out = format!("fn {name}(word: vec4<u32>) -> vec4<u32> {{\n");
+    for bit in 0..4 {
+        // All ones in the bytes whose nibble has the bit.
+        let one = format!("((word >> vec4<u32>({bit}u)) & vec4<u32>(0x01010101u))");
+        writeln!(out, "    let b{bit} = {one} * vec4<u32>(255u);").expect("strings take all");
+        values = values
+            .chunks_exact(2)
+            .enumerate()
+            .map(|(i, pair)| {
+                let name = format!("l{bit}_{i}");
+                let [zero, one] = [&pair[0], &pair[1]];
+                writeln!(out, "    let {name} = (b{bit} & {one}) | (~b{bit} & {zero});")
+                    .expect("strings take all");
+                name
+            })
+            .collect();
+    }
+    writeln!(out, "    return {};\n}}", values[0]).expect("strings take all");
+    out
+}
+
 /// Declares the functions that [`unpack`] calls.
 pub(crate) fn declare(source: &mut Source, layout: &Layout) {
+    if let Codes::Levels(levels) = layout.codes {
+        source.declare(levels_function(levels));
+    }
     match layout.scales {
-        ScaleForm::Block | ScaleForm::BlockMin => source.declare(HALVES),
-        ScaleForm::SuperMin => {
+        ScaleForm::Block | ScaleForm::BlockMin | ScaleForm::Span => source.declare(HALVES),
+        ScaleForm::Exponent => source.declare(POWERS),
+        ScaleForm::SuperMin | ScaleForm::PairMin => {
             source.declare(HALVES);
             source.declare(SIGNED_BYTES);
             source.declare(UNSIGNED_BYTES);
         }
-        ScaleForm::Super => {
+        ScaleForm::Super | ScaleForm::SuperSub => {
             source.declare(HALVES);
             source.declare(SIGNED_BYTES);
         }
@@ -146,9 +238,11 @@ pub(crate) fn scale_names(layout: &Layout) -> impl Iterator<Item = &'static str>
     scales(layout.scales).iter().map(|(name, _)| *name)
 }
 
-/// 16-byte words of weights that an invocation loads of a block.
+/// Registers that an invocation needs for a block of weights in flight, as words of 16 bytes:
+/// those that it loads, and what choosing between levels takes.
 pub(crate) const fn words(layout: &Layout) -> usize {
-    code_loads(layout.codes).len() + scale_loads(layout.scales).len()
+    let levels = matches!(layout.codes, Codes::Levels(_)) as usize;
+    code_loads(layout.codes).len() + scale_loads(layout.scales).len() + levels
 }
 
 /// Loads all words of block `b{i}` of the tile whose first word is the expression `tile`.
@@ -170,6 +264,7 @@ pub(crate) fn load(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &s
             Part::Scales => format!("at{i} + {codes}u"),
             Part::Header => format!("head{i}"),
         };
+        let word = word.replace("{b}", block);
         out += &format!("let {name}{i} = {buffer}[{first} + {word}];\n");
     }
     out
@@ -186,7 +281,7 @@ pub(crate) fn unpack(layout: &Layout, i: &str) -> String {
 /// What a byte of [`unpack`] is above the value it stands for.
 pub(crate) fn bias(layout: &Layout) -> u32 {
     match (layout.codes, layout.bias) {
-        (Codes::Bytes, _) | (_, None) => 0,
+        (Codes::Bytes | Codes::Levels(_), _) | (_, None) => 0,
         (_, Some(shift)) => 1 << shift,
     }
 }

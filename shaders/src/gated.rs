@@ -10,7 +10,7 @@ use onebit_plan::gpu::{binding, record};
 use crate::class;
 use crate::kernel::{Immediate, Kernel, Source};
 use crate::product::shape::{Form, Shape, tile_words};
-use crate::product::walk::{Activations, bound, prelude, walk};
+use crate::product::walk::{Activations, opaque, prelude, walk};
 use crate::product::{INTEGER_DOT, Input, PART_BINDINGS, Stream, activations, reduce, rows};
 use crate::rows::{RowsKind, digest, functions, record as records};
 
@@ -137,7 +137,7 @@ if (block >= {}u) {{ break; }}
             self.blocks,
             self.blocks,
             self.n / BLOCK,
-            bound(&shape, 2)
+            opaque(2)
         ));
         source.finish(self.name(), shape.workgroup())
     }

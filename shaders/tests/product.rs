@@ -14,7 +14,7 @@ use device::{Gpu, step_bytes};
 use matrix::{Activations, KINDS, Kind, Matrix, Random};
 use onebit_plan::abi::StorageClass;
 use onebit_plan::gpu::binding;
-use onebit_plan::layout::Layout;
+use onebit_plan::layout::{Layout, supports};
 use onebit_shaders::Immediate;
 use onebit_shaders::product::{Input, Output, PART_BINDINGS, Part, Product};
 use onebit_shaders::rows::RowsKind;
@@ -141,15 +141,20 @@ fn assert_close(found: &[u32], matrix: &Matrix, x: &[f64], what: &str) {
 
 /// One block or less, and a row that fills neither the last step nor its partitions.
 fn lengths(class: StorageClass) -> [usize; 2] {
-    match class {
-        StorageClass::Q4K | StorageClass::Q5K | StorageClass::Q6K => [256, 2304],
-        _ if is_float(class) => [7, 1030],
-        _ => [32, 2080],
+    if is_float(class) {
+        return [7, 1030];
     }
+    let first = |lengths: [usize; 3]| {
+        let found = lengths.into_iter().find(|&k| supports(class, k));
+        found.expect("256 is a length of every integer class")
+    };
+    [first([32, 128, 256]), first([2080, 2432, 2304])]
 }
 
 /// Classes that run with eight rows, too: one of each form of scales.
-const EIGHT_ROWS: [StorageClass; 6] = [
+const EIGHT_ROWS: [StorageClass; 8] = [
+    StorageClass::T2D,
+    StorageClass::M4E,
     StorageClass::Q4D,
     StorageClass::Q5DM,
     StorageClass::Q4K,

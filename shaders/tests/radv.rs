@@ -135,7 +135,9 @@ fn finding(line: &str) -> Option<String> {
     }
     // Classes that need no sums of activations read one word of their scales.
     let narrow = numbers.get(9).zip(numbers.get(8)).is_some_and(|(narrow, wide)| {
-        let is_plain = ["q8d", "i8g16-"].iter().any(|class| name.contains(class));
+        let is_plain = ["-q8d-", "-i8g16-", "-m4e-", "-n4k-", "-n4d-"]
+            .iter()
+            .any(|class| name.contains(class));
         narrow > if is_plain { wide } else { &0 }
     });
     if is_product && !floats && narrow {

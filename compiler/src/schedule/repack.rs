@@ -2,14 +2,21 @@
 //!
 //! Packing is lossless: a class holds a format's codes and scales exactly. Matrices are laid out in the order the schedule first reads them.
 
+use std::cell::OnceCell;
+
 use half::f16;
+use onebit_aie::gemm::{Design, GemmError};
 use onebit_cpu::{Row, Scales};
 use onebit_ir::quant::{Format, Unpacked};
 use onebit_ir::{Elem, Graph, Op, ValueId};
 use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
+use onebit_plan::layout::SPAN;
 use rayon::prelude::*;
 
-use super::array::{ArrayId, ArrayMatrix, fits, group_of};
+#[cfg(test)]
+mod tests;
+
+use super::array::{ArrayId, ArrayLimits, ArrayMatrix, Rounding, fits};
 use crate::error::CompileError;
 
 /// A model's tensors, by name.
@@ -57,7 +64,7 @@ pub struct Vector {
 struct Source {
     tensors: Vec<String>,
     tensor_rows: Vec<usize>,
-    format: Format,
+    formats: Vec<Format>,
     columns: usize,
 }
 
@@ -67,6 +74,9 @@ pub struct WeightStore<'m> {
     matrices: Vec<Matrix>,
     vectors: Vec<Vector>,
     arrays: Vec<ArrayMatrix>,
+    array_limits: ArrayLimits,
+    /// What the array is configured with, made when it is first asked for.
+    design: OnceCell<Design>,
     placement: Placement,
     order: Vec<Item>,
     bytes: u64,
@@ -99,14 +109,17 @@ pub fn storage_class(format: Format, columns: usize) -> StorageClass {
         Format::Q4_1 => StorageClass::Q4DM,
         Format::Q5_0 => StorageClass::Q5D,
         Format::Q5_1 => StorageClass::Q5DM,
-        // One f16 scale per 32 elements or more, codes in i8.
-        Format::Q8_0 | Format::Iq4Nl | Format::Q1_0 | Format::Tq1_0 | Format::Tq2_0 => {
-            StorageClass::Q8D
-        }
+        Format::Q8_0 => StorageClass::Q8D,
+        Format::Q1_0 => StorageClass::B1D,
+        Format::Tq1_0 | Format::Tq2_0 => StorageClass::T2D,
+        Format::Mxfp4 => StorageClass::M4E,
+        Format::Iq4Xs => StorageClass::N4K,
+        Format::Iq4Nl => StorageClass::N4D,
+        Format::Q2K => StorageClass::Q2K,
+        Format::Q3K => StorageClass::Q3K,
         Format::Q4K => StorageClass::Q4K,
         Format::Q5K => StorageClass::Q5K,
         Format::Q6K => StorageClass::Q6K,
-        Format::Q2K => StorageClass::I8G16M,
         _ => StorageClass::I8G16,
     };
     if onebit_cpu::supports(class, columns) { class } else { StorageClass::F32 }
@@ -125,6 +138,13 @@ pub fn is_native(format: Format, class: StorageClass) -> bool {
             | (Format::Q5_0, C::Q5D)
             | (Format::Q5_1, C::Q5DM)
             | (Format::Q8_0, C::Q8D)
+            | (Format::Q1_0, C::B1D)
+            | (Format::Tq1_0 | Format::Tq2_0, C::T2D)
+            | (Format::Mxfp4, C::M4E)
+            | (Format::Iq4Xs, C::N4K)
+            | (Format::Iq4Nl, C::N4D)
+            | (Format::Q2K, C::Q2K)
+            | (Format::Q3K, C::Q3K)
             | (Format::Q4K, C::Q4K)
             | (Format::Q5K, C::Q5K)
             | (Format::Q6K, C::Q6K)
@@ -138,10 +158,35 @@ impl<'m> WeightStore<'m> {
             matrices: Vec::new(),
             vectors: Vec::new(),
             arrays: Vec::new(),
+            array_limits: ArrayLimits::default(),
+            design: OnceCell::new(),
             placement,
             order: Vec::new(),
             bytes: 0,
         }
+    }
+
+    /// The same store with other limits for products of the array.
+    pub fn with_array_limits(self, array_limits: ArrayLimits) -> Self {
+        Self { array_limits, ..self }
+    }
+
+    /// How products of the array are cut.
+    pub fn array_limits(&self) -> &ArrayLimits {
+        &self.array_limits
+    }
+
+    /// What the array is configured with.
+    ///
+    /// # Errors
+    /// None for this design; those of its parts are passed on.
+    pub fn design(&self) -> Result<&Design, CompileError> {
+        if let Some(design) = self.design.get() {
+            return Ok(design);
+        }
+        let failed = |error: GemmError| CompileError::Array { reason: error.to_string() };
+        let design = Design::new().map_err(failed)?;
+        Ok(self.design.get_or_init(|| design))
     }
 
     /// Weights in the array's form.
@@ -162,28 +207,15 @@ impl<'m> WeightStore<'m> {
 
     /// The array's matrix made of the weights `values`, stacked by rows; they share the width.
     pub fn array(&mut self, graph: &Graph, values: &[ValueId]) -> Result<ArrayId, CompileError> {
-        let Source { tensors, tensor_rows, format, columns } = self.stacked(graph, values)?;
+        let Source { tensors, tensor_rows, formats, columns } = self.stacked(graph, values)?;
         if let Some(found) = self.arrays.iter().position(|m| m.tensors == tensors) {
             return Ok(ArrayId(found));
         }
-        let group = group_of(columns).expect("asked for what goes to the array");
-        let rows = tensor_rows.iter().sum();
+        let first = self.arrays.last().map_or(0, |matrix| matrix.first + matrix.blocks.len());
         let id = ArrayId(self.arrays.len());
-        let mut matrix = ArrayMatrix {
-            tensors,
-            tensor_rows,
-            format,
-            rows,
-            columns,
-            group,
-            offset: 0,
-            bytes: 0,
-            scales: 0,
-        };
-        let columns_of_array = u64::from(onebit_aie::array::COLUMNS);
-        matrix.bytes = columns_of_array * matrix.tiling()?.weight_bytes();
-        matrix.offset = self.reserve(matrix.packed_bytes(), Item::Array(id));
-        matrix.scales = matrix.offset + matrix.bytes;
+        let stack = ArrayMatrix::new((tensors, tensor_rows, formats), columns, first);
+        let mut matrix = stack.cut(&self.array_limits, self.design()?)?;
+        matrix.place_at(self.reserve(matrix.packed_bytes(), Item::Array(id)));
         self.arrays.push(matrix);
         Ok(id)
     }
@@ -216,7 +248,8 @@ impl<'m> WeightStore<'m> {
 
     /// The matrix made of the weights `values`, stacked by rows; they share format and width.
     pub fn matrix(&mut self, graph: &Graph, values: &[ValueId]) -> Result<WeightId, CompileError> {
-        let Source { tensors, tensor_rows, format, columns } = self.stacked(graph, values)?;
+        let Source { tensors, tensor_rows, formats, columns } = self.stacked(graph, values)?;
+        let format = formats[0];
         if let Some(found) = self.matrices.iter().position(|m| m.tensors == tensors) {
             return Ok(WeightId(found));
         }
@@ -240,12 +273,12 @@ impl<'m> WeightStore<'m> {
 
     fn stacked(&self, graph: &Graph, values: &[ValueId]) -> Result<Source, CompileError> {
         let tensors: Vec<String> = values.iter().map(|&v| weight_name(graph, v)).collect();
-        let (format, _) = self.fetch(&tensors[0])?;
+        let formats = tensors.iter().map(|name| Ok(self.fetch(name)?.0));
         Ok(Source {
+            formats: formats.collect::<Result<_, CompileError>>()?,
             tensor_rows: values.iter().map(|&v| graph.ty(v).size(0).unwrap_or(0)).collect(),
             columns: graph.ty(values[0]).width().unwrap_or(0),
             tensors,
-            format,
         })
     }
 
@@ -270,17 +303,17 @@ impl<'m> WeightStore<'m> {
     }
 
     /// Packs everything in file order; `sink` takes consecutive bytes of the weight segment.
-    /// Returns the rounding of each of the array's matrices.
+    /// Returns the rounding of each product of the array.
     pub fn pack(
         &self,
         mut sink: impl FnMut(&[u8]) -> Result<(), CompileError>,
-    ) -> Result<Vec<f32>, CompileError> {
+    ) -> Result<Vec<Rounding>, CompileError> {
         let mut written = 0;
-        let mut roundings = vec![0.0; self.arrays.len()];
+        let mut roundings = Vec::new();
         for item in &self.order {
             let (offset, tensors) = match *item {
                 Item::Matrix(id) => (self.matrix_at(id).offset, &self.matrix_at(id).tensors[..]),
-                Item::Array(id) => (self.array_at(id).offset, &self.array_at(id).tensors[..]),
+                Item::Array(id) => (self.array_at(id).offset(), &self.array_at(id).tensors[..]),
                 Item::Vector(id) => {
                     let vector = self.vector_at(id);
                     (vector.offset, std::slice::from_ref(&vector.tensor))
@@ -293,9 +326,8 @@ impl<'m> WeightStore<'m> {
                     Item::Matrix(id) => self.pack_matrix(self.matrix_at(id), &mut sink)?,
                     Item::Array(id) => {
                         let matrix = self.array_at(id);
-                        let stack = (&matrix.tensors[..], &matrix.tensor_rows[..]);
-                        let rows = self.source_rows(stack, matrix.format, matrix.columns)?;
-                        roundings[id.0] = matrix.pack(&rows, &mut sink)?;
+                        let rows = self.source_rows(&matrix.stack(), matrix.columns)?;
+                        matrix.pack(&rows, &mut roundings, &mut sink)?;
                         matrix.packed_bytes()
                     }
                     Item::Vector(id) => {
@@ -339,8 +371,10 @@ impl<'m> WeightStore<'m> {
         sink: &mut impl FnMut(&[u8]) -> Result<(), CompileError>,
     ) -> Result<u64, CompileError> {
         const SLAB_BYTES: usize = 4 << 20;
-        let stack = (&matrix.tensors[..], &matrix.tensor_rows[..]);
-        let rows = self.source_rows(stack, matrix.format, matrix.columns)?;
+        let parts = matrix.tensors.iter().zip(&matrix.tensor_rows);
+        let stack: Vec<_> = parts.map(|(name, &rows)| (&name[..], rows, matrix.format)).collect();
+        let rows = self.source_rows(&stack, matrix.columns)?;
+        let rows: Vec<&[u8]> = rows.into_iter().map(|(_, row)| row).collect();
         let tile_bytes = onebit_cpu::tile_bytes(matrix.class, matrix.columns);
         let tiles_per_slab = (SLAB_BYTES / tile_bytes).max(1);
         let tiles: Vec<&[&[u8]]> = rows.chunks(TILE_ROWS).collect();
@@ -357,22 +391,21 @@ impl<'m> WeightStore<'m> {
         Ok(matrix.bytes)
     }
 
-    /// Bytes of every source row, in packed order.
+    /// Format and bytes of every source row, in packed order, of tensors with so many rows each.
     fn source_rows(
         &self,
-        (tensors, tensor_rows): (&[String], &[usize]),
-        format: Format,
+        stack: &[(&str, usize, Format)],
         columns: usize,
-    ) -> Result<Vec<&'m [u8]>, CompileError> {
-        let row_bytes = format.row_bytes(columns).unwrap_or(0);
-        let mut rows = Vec::with_capacity(tensor_rows.iter().sum());
-        for (name, &count) in tensors.iter().zip(tensor_rows) {
+    ) -> Result<Vec<(Format, &'m [u8])>, CompileError> {
+        let mut rows = Vec::with_capacity(stack.iter().map(|(_, rows, _)| rows).sum());
+        for &(name, count, format) in stack {
+            let row_bytes = format.row_bytes(columns).unwrap_or(0);
             let (_, bytes) = self.fetch(name)?;
             if row_bytes == 0 || bytes.len() != row_bytes * count {
                 let reason = format!("{} bytes are not {count} rows of {row_bytes}", bytes.len());
-                return Err(CompileError::Tensor { name: name.clone(), reason });
+                return Err(CompileError::Tensor { name: name.into(), reason });
             }
-            rows.extend(bytes.chunks_exact(row_bytes));
+            rows.extend(bytes.chunks_exact(row_bytes).map(|row| (format, row)));
         }
         Ok(rows)
     }
@@ -400,6 +433,10 @@ struct RowScratch {
     /// Per 32 elements.
     d: Vec<f16>,
     m: Vec<f16>,
+    /// Per 32 elements: the scale is `2^(e - 128)`.
+    e: Vec<u8>,
+    /// Per 128 elements.
+    span: Vec<f16>,
     /// Per 256 elements.
     super_d: Vec<f16>,
     super_dmin: Vec<f16>,
@@ -440,14 +477,16 @@ impl RowScratch {
         }
         self.unpack(matrix, bytes)?;
         let scales = match matrix.class {
-            C::Q4D | C::Q5D | C::Q8D => Scales::Block32 { d: &self.d, m: None },
+            C::N4D | C::Q4D | C::Q5D | C::Q8D => Scales::Block32 { d: &self.d, m: None },
             C::Q4DM | C::Q5DM => Scales::Block32 { d: &self.d, m: Some(&self.m) },
-            C::Q4K | C::Q5K | C::Q6K => Scales::Super {
+            C::N4K | C::Q2K | C::Q3K | C::Q4K | C::Q5K | C::Q6K => Scales::Super {
                 d: &self.super_d,
                 dmin: &self.super_dmin,
                 sub: &self.sub,
                 sub_min: &self.sub_min,
             },
+            C::B1D | C::T2D => Scales::Span128 { d: &self.span },
+            C::M4E => Scales::Exponent32 { e: &self.e },
             C::I8G16M => Scales::Group16 { scale: &self.scale, min: Some(&self.min) },
             _ => Scales::Group16 { scale: &self.scale, min: None },
         };
@@ -457,7 +496,10 @@ impl RowScratch {
     fn unpack(&mut self, matrix: &Matrix, bytes: &[u8]) -> Result<(), String> {
         self.clear();
         let format = matrix.format;
-        let groups_per_sub = if matrix.class == StorageClass::Q6K { 1 } else { 2 };
+        let groups_per_sub = match matrix.class {
+            StorageClass::Q2K | StorageClass::Q3K | StorageClass::Q6K => 1,
+            _ => 2,
+        };
         let mut block = Unpacked::new();
         for source in bytes.chunks_exact(format.block_bytes()) {
             format.unpack(source, &mut block).map_err(|error| error.to_string())?;
@@ -469,6 +511,10 @@ impl RowScratch {
             for group in (0..groups).step_by(BLOCK / 16) {
                 self.d.push(f16::from_f32(block.scale[group]));
                 self.m.push(f16::from_f32(block.min[group]));
+                self.e.push(exponent(block.scale[group]));
+            }
+            for group in (0..groups).step_by(SPAN / 16) {
+                self.span.push(f16::from_f32(block.scale[group]));
             }
             if let Some(scales) = &block.super_scales {
                 self.super_d.push(scales.d);
@@ -486,9 +532,21 @@ impl RowScratch {
         self.min.clear();
         self.d.clear();
         self.m.clear();
+        self.e.clear();
+        self.span.clear();
         self.super_d.clear();
         self.super_dmin.clear();
         self.sub.clear();
         self.sub_min.clear();
+    }
+}
+
+/// The e of `scale = 2^(e - 128)`; means nothing for other scales.
+fn exponent(scale: f32) -> u8 {
+    match scale.to_bits() {
+        // Subnormal: 2^-128 and 2^-127.
+        0x0020_0000 => 0,
+        0x0040_0000 => 1,
+        bits => ((bits >> 23) + 1) as u8,
     }
 }

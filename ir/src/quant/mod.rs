@@ -178,7 +178,7 @@ pub struct Unpacked {
     /// Additive minimum of each group of 16 (already negated where the format subtracts it);
     /// -0.0 where the format has none, because adding that keeps the sign of a zero product.
     pub min: [f32; 16],
-    /// The two-level scales of the K formats, from which `scale` and `min` are made.
+    /// The two-level scales of the K formats and IQ4_XS, from which `scale` and `min` are made.
     pub super_scales: Option<SuperScales>,
 }
 
@@ -320,7 +320,7 @@ impl Unpacked {
         self.super_scales = None;
     }
 
-    /// The scales and minimums of a K format.
+    /// Two-level scales and minimums.
     fn set_super_scales(&mut self, scales: SuperScales) {
         let (d, dmin) = (scales.d.to_f32(), scales.dmin.to_f32());
         self.scale = scales.sub.map(|sub| d * f32::from(sub));

@@ -101,14 +101,14 @@ fn wrong_lengths_are_errors_that_say_what_was_expected() {
 }
 
 #[test]
-fn k_formats_alone_have_super_scales() {
-    use Format::{Q2K, Q3K, Q4K, Q5K, Q6K};
+fn formats_of_two_level_scales_alone_have_super_scales() {
+    use Format::{Iq4Xs, Q2K, Q3K, Q4K, Q5K, Q6K};
     for format in FORMATS.iter().map(|info| info.format).filter(|format| !format.is_float()) {
         let mut unpacked = Unpacked::new();
         // What an earlier block left must not be taken for this one's.
         Q6K.unpack(&[1; 210], &mut unpacked).unwrap();
         format.unpack(&vec![1; format.block_bytes()], &mut unpacked).unwrap();
-        let expected = matches!(format, Q2K | Q3K | Q4K | Q5K | Q6K);
+        let expected = matches!(format, Iq4Xs | Q2K | Q3K | Q4K | Q5K | Q6K);
         assert_eq!(unpacked.super_scales.is_some(), expected, "{format}");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `cargo bench -p onebit-cpu -- [threads=N] [isa=portable|avx2|avx512] [class ...]`
 //!
-//! For each class: bytes of weights a second at m = 1 over a matrix larger than the caches, and
-//! operations a second at m = 32. Every timed output is compared with the portable kernel's.
+//! For each class: bytes of weights and weights a second at m = 1 over a matrix larger than the
+//! caches, and operations a second at m = 32. Every timed output is compared with the portable kernel's.
 
 #[path = "roofs.rs"]
 mod roofs;
@@ -42,7 +42,9 @@ fn main() {
     let settings = settings();
     let kernels = Kernels::for_isa(settings.isa).expect("an instruction set of this CPU");
     println!("{:?}, {} thread(s), k = {K}", settings.isa, settings.threads);
-    println!("class      m=1 GB/s   read roof     %   m=32 GOP/s   int8 roof    %   pack M/s");
+    println!(
+        "class      m=1 GB/s   read roof     %   G weights/s   m=32 GOP/s   int8 roof    %   pack M/s"
+    );
     for class in &settings.classes {
         measure(*class, &kernels, settings.threads);
     }
@@ -83,9 +85,10 @@ fn measure(class: StorageClass, kernels: &Kernels, threads: usize) {
     // Float classes multiply in f32: a quarter of the products per instruction.
     let peak = if class.activation() == Activation::F32 { peak / 4.0 } else { peak };
     println!(
-        "{:<9} {bytes:>9.1} {read:>11.1} {:>5.0} {operations:>12.0} {peak:>11.0} {:>4.0} {pack_rate:>10.0}",
+        "{:<9} {bytes:>9.1} {read:>11.1} {:>5.0} {:>13.2} {operations:>12.0} {peak:>11.0} {:>4.0} {pack_rate:>10.0}",
         format!("{class:?}"),
         100.0 * bytes / read,
+        bytes * (TILE_ROWS * K) as f64 / tile_bytes(class, K) as f64,
         100.0 * operations / peak,
     );
 }

@@ -103,13 +103,13 @@ struct Operands<'a> {
 /// This thread's part of a product.
 #[inline(always)]
 fn share(product: &ArrayProduct, operands: &Operands<'_>, units: Range<usize>) {
-    let (n, k, group) = (product.n as usize, product.k as usize, product.group as usize);
+    let (n, k) = (product.n as usize, product.k as usize);
     let Operands { weights, scales, x, out, m } = *operands;
     let mut codes: [Codes; ARRAY_ROWS] = [[0; ARRAY_GROUP]; ARRAY_ROWS];
     let mut d = [0.0f32; ARRAY_ROWS];
     for g in 0..product.groups() {
         for (r, (codes, d)) in codes.iter_mut().zip(&mut d).enumerate().take(m) {
-            *d = quantise(&x[r * k + g * group..][..group], codes);
+            *d = quantise(&x[r * k..][product.group_range(g)], codes);
         }
         for index in units.clone() {
             let unit = Unit::at(product, index);
@@ -167,16 +167,36 @@ fn unit_sums(
 #[inline(always)]
 unsafe fn run(
     context: *const StepContext,
-    product: *const ArrayProduct,
+    products: *const ArrayProduct,
+    count: u32,
     x: *const f32,
     out: *mut f32,
     m: u32,
 ) {
     // SAFETY: valid by the contract.
     let context = unsafe { &*context };
-    // SAFETY: valid by the contract.
-    let product = unsafe { &*product };
-    let m = m as usize;
+    // SAFETY: so many products by the contract.
+    let products = unsafe { slice::from_raw_parts(products, count as usize) };
+    let mut first = 0;
+    for product in products {
+        // SAFETY: the outputs of this product follow those of the ones before.
+        unsafe { run_one(context, product, x, out.wrapping_add(first), m as usize) };
+        first += product.n as usize;
+    }
+}
+
+/// This thread's part of one product.
+///
+/// # Safety
+/// As `ArrayFn` demands of a single product.
+#[inline(always)]
+unsafe fn run_one(
+    context: &StepContext,
+    product: &ArrayProduct,
+    x: *const f32,
+    out: *mut f32,
+    m: usize,
+) {
     // SAFETY: inside the weight segment.
     let weights = unsafe { context.weights.add(product.weights as usize) };
     let bytes = ARRAY_COLUMNS * product.column_bytes();
@@ -206,13 +226,14 @@ macro_rules! array_functions {
         $(#[$attribute])*
         pub(crate) unsafe extern "C" fn $name(
             context: *const StepContext,
-            product: *const ArrayProduct,
+            products: *const ArrayProduct,
+            count: u32,
             x: *const f32,
             out: *mut f32,
             m: u32,
         ) {
             // SAFETY: the caller's contract is the callee's.
-            unsafe { run(context, product, x, out, m) }
+            unsafe { run(context, products, count, x, out, m) }
         }
     )* };
 }
@@ -229,8 +250,7 @@ array_functions! {
 /// # Panics
 /// When a slice is of another length or there are more than [`ARRAY_ROWS`] rows.
 pub fn pack_activations(product: &ArrayProduct, x: &[f32], packed: &mut [u8], d: &mut [f32]) {
-    let (k, group) = (product.k as usize, product.group as usize);
-    let groups = product.groups();
+    let (k, groups) = (product.k as usize, product.groups());
     let m = x.len() / k;
     assert!(m <= ARRAY_ROWS && x.len() == m * k && d.len() == m * groups, "m rows");
     assert_eq!(packed.len(), product.activation_bytes(), "the buffer of packed activations");
@@ -239,7 +259,7 @@ pub fn pack_activations(product: &ArrayProduct, x: &[f32], packed: &mut [u8], d:
     for r in 0..ARRAY_ROWS {
         for g in 0..groups {
             if r < m {
-                d[r * groups + g] = quantise(&x[r * k + g * group..][..group], &mut codes);
+                d[r * groups + g] = quantise(&x[r * k..][product.group_range(g)], &mut codes);
             } else {
                 codes = [0; ARRAY_GROUP];
             }

@@ -113,6 +113,8 @@ macro_rules! gathers {
     };
 }
 
+const CLASSES: usize = StorageClass::ALL.len();
+
 /// Kernels that every CPU runs: one for each [`KernelId`].
 static PORTABLE: [Variant; 5] = [
     variant(Isa::Portable, Function::Barrier(barrier::barrier)),
@@ -122,13 +124,13 @@ static PORTABLE: [Variant; 5] = [
     variant(Isa::Portable, Function::Array(array::portable)),
 ];
 
-static PORTABLE_MATMUL: [Variant; 13] = matmuls! { Portable:
-    portable::integer for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
+static PORTABLE_MATMUL: [Variant; CLASSES] = matmuls! { Portable:
+    portable::integer for B1D T2D Q2K Q3K M4E N4K N4D Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
     portable::float for F16 BF16 F32;
 };
 
-static PORTABLE_GATHER: [Variant; 13] = gathers! {
-    integer for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
+static PORTABLE_GATHER: [Variant; CLASSES] = gathers! {
+    integer for B1D T2D Q2K Q3K M4E N4K N4D Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
     float for F16 BF16 F32;
 };
 
@@ -147,14 +149,14 @@ static X86_ARRAY: [Variant; 2] = [
 ];
 
 #[cfg(target_arch = "x86_64")]
-static AVX2_MATMUL: [Variant; 13] = matmuls! { Avx2:
-    avx2::integer for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
+static AVX2_MATMUL: [Variant; CLASSES] = matmuls! { Avx2:
+    avx2::integer for B1D T2D Q2K Q3K M4E N4K N4D Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
     avx2::float for F16 BF16 F32;
 };
 
 #[cfg(target_arch = "x86_64")]
-static AVX512_MATMUL: [Variant; 13] = matmuls! { Avx512:
-    avx512::integer for Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
+static AVX512_MATMUL: [Variant; CLASSES] = matmuls! { Avx512:
+    avx512::integer for B1D T2D Q2K Q3K M4E N4K N4D Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M;
     avx512::float for F16 BF16 F32;
 };
 

@@ -2,7 +2,7 @@
 //! in [`onebit_plan::layout`].
 
 use onebit_plan::abi::StorageClass;
-pub(crate) use onebit_plan::layout::{Codes, Layout, ScaleForm};
+pub(crate) use onebit_plan::layout::{Codes, Layout, SPAN, ScaleForm};
 pub use onebit_plan::layout::{packed_bytes, supports, tile_bytes};
 
 /// A storage class as a type, so that kernels are compiled once per class.
@@ -31,5 +31,5 @@ macro_rules! classes {
     )* };
 }
 
-classes!(IntegerClass: Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M);
+classes!(IntegerClass: B1D T2D Q2K Q3K M4E N4K N4D Q4D Q4DM Q5D Q5DM Q8D Q4K Q5K Q6K I8G16 I8G16M);
 classes!(FloatClass: F16 BF16 F32);

@@ -7,14 +7,15 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 use onebit_plan::abi::{BLOCK, StorageClass, TILE_ROWS};
 use thiserror::Error;
 
-use crate::layout::{Codes, Layout, ScaleForm, supports, tile_bytes};
+use crate::layout::{Codes, Layout, SPAN, ScaleForm, supports, tile_bytes};
 
 /// One matrix row of k elements.
 #[derive(Clone, Copy, Debug)]
 pub enum Row<'a> {
     /// For integer classes. A code is the value the scale multiplies: `Q4D` takes -8..=7,
-    /// `Q5D` -16..=15, `Q6K` -32..=31, the `DM`, `Q4K` and `Q5K` classes the unsigned code,
-    /// `Q8D` and the group classes any i8.
+    /// `Q5D` -16..=15, `Q6K` -32..=31, the `DM`, `Q2K`, `Q4K` and `Q5K` classes the unsigned code,
+    /// `Q8D` and the group classes any i8; `B1D` takes -1 and 1, `T2D` -1..=2, `Q3K` -4..=3, and the others
+    /// their [levels](onebit_plan::layout::Levels).
     Codes { codes: &'a [i8], scales: Scales<'a> },
     /// For float classes.
     Float(&'a [f32]),
@@ -23,14 +24,19 @@ pub enum Row<'a> {
 /// Scales of one row, in the form its class stores.
 #[derive(Clone, Copy, Debug)]
 pub enum Scales<'a> {
-    /// `d * code + m`, one of each per 32 elements: `Q4D`, `Q5D`, `Q8D` (no `m`), `Q4DM`,
+    /// `d * code + m`, one of each per 32 elements: `N4D`, `Q4D`, `Q5D`, `Q8D` (no `m`), `Q4DM`,
     /// `Q5DM` (with `m`).
     Block32 { d: &'a [f16], m: Option<&'a [f16]> },
     /// `(d * sub) * code - dmin * sub_min`; `d` and `dmin` one per 256 elements. `Q4K`, `Q5K`:
-    /// `sub` and `sub_min` one per 32. `Q6K`: `sub` one per 16, `dmin` and `sub_min` not read.
+    /// `sub` and `sub_min` one per 32. `Q2K`: both one per 16. `N4K`: `sub` one per 32, `Q3K` and
+    /// `Q6K`: one per 16; these do not read `dmin` and `sub_min`.
     Super { d: &'a [f16], dmin: &'a [f16], sub: &'a [i8], sub_min: &'a [u8] },
     /// `scale * code + min`, one of each per 16 elements: `I8G16` (no `min`), `I8G16M`.
     Group16 { scale: &'a [f32], min: Option<&'a [f32]> },
+    /// `d * code`, one per 128 elements: `B1D`, `T2D`.
+    Span128 { d: &'a [f16] },
+    /// `2^(e - 128) * code`, one per 32 elements: `M4E`.
+    Exponent32 { e: &'a [u8] },
 }
 
 /// Why a tile cannot be packed. `row` counts within the tile.
@@ -48,6 +54,8 @@ pub enum PackError {
     Form { row: usize, class: StorageClass, expected: &'static str },
     #[error("row {row}: {class:?} holds codes {least}..={greatest}, found {found}")]
     Code { row: usize, class: StorageClass, least: i32, greatest: i32, found: i8 },
+    #[error("row {row}: {class:?} has no code for {found}")]
+    Level { row: usize, class: StorageClass, found: i8 },
 }
 
 /// Packs `rows` (1 to 16 of them; missing ones become zero rows) of `k` elements into `out`,
@@ -108,10 +116,22 @@ fn check_row(class: StorageClass, k: usize, row: usize, source: &Row<'_>) -> Res
             length("sub", k / BLOCK, sub.len())?;
             length("sub_min", k / BLOCK, sub_min.len())?;
         }
+        (ScaleForm::PairMin, Scales::Super { d, dmin, sub, sub_min }) => {
+            length("d", k / 256, d.len())?;
+            length("dmin", k / 256, dmin.len())?;
+            length("sub", k / 16, sub.len())?;
+            length("sub_min", k / 16, sub_min.len())?;
+        }
         (ScaleForm::Super, Scales::Super { d, sub, .. }) => {
             length("d", k / 256, d.len())?;
             length("sub", k / 16, sub.len())?;
         }
+        (ScaleForm::SuperSub, Scales::Super { d, sub, .. }) => {
+            length("d", k / 256, d.len())?;
+            length("sub", k / BLOCK, sub.len())?;
+        }
+        (ScaleForm::Span, Scales::Span128 { d }) => length("d", k / SPAN, d.len())?,
+        (ScaleForm::Exponent, Scales::Exponent32 { e }) => length("e", k / BLOCK, e.len())?,
         (ScaleForm::Group, Scales::Group16 { scale, min: None }) => {
             length("scale", k / 16, scale.len())?;
         }
@@ -138,7 +158,19 @@ fn check_codes(
             return Err(PackError::Code { row, class, least, greatest, found });
         }
     }
-    Ok(())
+    let missing = match layout.codes {
+        // The one value of the range without a code is 0.
+        Codes::Bits if codes.iter().fold(1, |odd, code| odd & code) == 1 => None,
+        Codes::Bits | Codes::Levels(_) => codes.iter().find(|&&code| !layout.has_value(code)),
+        // Every value of the range has a code.
+        Codes::Pairs
+        | Codes::PairsAndBit
+        | Codes::Nibbles
+        | Codes::NibblesAndBit
+        | Codes::NibblesAndPair
+        | Codes::Bytes => None,
+    };
+    missing.map_or(Ok(()), |&found| Err(PackError::Level { row, class, found }))
 }
 
 /// The [`Scales`] that fill `form`.
@@ -146,7 +178,11 @@ fn source_of(form: ScaleForm) -> &'static str {
     match form {
         ScaleForm::Block => "Scales::Block32 without m",
         ScaleForm::BlockMin => "Scales::Block32 with m",
-        ScaleForm::SuperMin | ScaleForm::Super => "Scales::Super",
+        ScaleForm::SuperMin | ScaleForm::PairMin | ScaleForm::Super | ScaleForm::SuperSub => {
+            "Scales::Super"
+        }
+        ScaleForm::Span => "Scales::Span128",
+        ScaleForm::Exponent => "Scales::Exponent32",
         ScaleForm::Group => "Scales::Group16 without min",
         ScaleForm::GroupMin => "Scales::Group16 with min",
     }
@@ -163,21 +199,24 @@ fn pack_integer(layout: Layout, k: usize, rows: &[Row<'_>], out: &mut [u8]) {
                 write_scales(layout, b, lane, source, scales);
             }
         }
-        if b % layout.blocks() == 0 && layout.header_bytes() > 0 {
-            write_header(layout, b, rows, &mut out[header..]);
+        if layout.header_bytes() > 0 {
+            write_header(layout, b, rows, &mut out[header..header + layout.header_bytes()]);
         }
     }
 }
 
-/// Stored codes of one block, `[quad][lane * 4 + i]`.
+/// Codes of one block, `[quad][lane * 4 + i]`; with levels, the nibbles that stand for them.
 fn interleave(layout: Layout, block: usize, rows: &[Row<'_>]) -> [[u8; 64]; 8] {
-    let bias = layout.bias.map_or(0, |shift| 1u8 << shift);
+    let bias = layout.offset() as u8;
     let mut quads = [[0; 64]; 8];
     for (lane, row) in rows.iter().enumerate() {
         let Row::Codes { codes, .. } = row else { continue };
         let mut stored = [0; BLOCK];
         for (stored, code) in stored.iter_mut().zip(&codes[block * BLOCK..]) {
-            *stored = code.cast_unsigned().wrapping_add(bias);
+            *stored = match layout.codes {
+                Codes::Levels(levels) => levels.index_of(*code).unwrap_or(0),
+                _ => code.cast_unsigned().wrapping_add(bias),
+            };
         }
         for (quad, four) in quads.iter_mut().zip(stored.chunks_exact(4)) {
             quad[lane * 4..lane * 4 + 4].copy_from_slice(four);
@@ -187,28 +226,51 @@ fn interleave(layout: Layout, block: usize, rows: &[Row<'_>]) -> [[u8; 64]; 8] {
 }
 
 fn write_codes(layout: Layout, quads: &[[u8; 64]; 8], out: &mut [u8]) {
-    if layout.codes == Codes::Bytes {
-        for (line, quad) in out.chunks_exact_mut(64).zip(quads) {
-            line.copy_from_slice(quad);
+    match layout.codes {
+        Codes::Bits => write_fields(quads, Fields { shift: 1, width: 1 }, out),
+        Codes::Pairs => write_fields(quads, Fields { shift: 0, width: 2 }, out),
+        Codes::PairsAndBit => {
+            let (pairs, high) = out.split_at_mut(128);
+            write_fields(quads, Fields { shift: 0, width: 2 }, pairs);
+            write_fields(quads, Fields { shift: 2, width: 1 }, high);
         }
-        return;
+        Codes::Nibbles | Codes::Levels(_) => write_nibbles(quads, out),
+        Codes::NibblesAndBit | Codes::NibblesAndPair => {
+            let (nibbles, high) = out.split_at_mut(256);
+            write_nibbles(quads, nibbles);
+            write_fields(quads, Fields { shift: 4, width: layout.bits() - 4 }, high);
+        }
+        Codes::Bytes => {
+            for (line, quad) in out.chunks_exact_mut(64).zip(quads) {
+                line.copy_from_slice(quad);
+            }
+        }
     }
-    let (nibbles, high) = out.split_at_mut(256);
-    for (j, line) in nibbles.chunks_exact_mut(64).enumerate() {
+}
+
+fn write_nibbles(quads: &[[u8; 64]; 8], out: &mut [u8]) {
+    for (j, line) in out.chunks_exact_mut(64).enumerate() {
         for (byte, (low, top)) in line.iter_mut().zip(quads[j].iter().zip(&quads[j + 4])) {
             *byte = (low & 15) | (top << 4);
         }
     }
-    // Bits of a code above the nibble, packed quad after quad from bit 0 up.
-    let width = layout.bits() - 4;
-    if width == 0 {
-        return;
-    }
+}
+
+/// Bits `shift..shift + width` of codes.
+#[derive(Clone, Copy)]
+struct Fields {
+    shift: u32,
+    width: u32,
+}
+
+/// Packs a field of the codes, quad after quad from bit 0 up, as many quads a line as fit.
+fn write_fields(quads: &[[u8; 64]; 8], Fields { shift, width }: Fields, out: &mut [u8]) {
+    let mask = (1 << width) - 1;
     let per_line = 8 / width as usize;
-    for (line, group) in high.chunks_exact_mut(64).zip(quads.chunks_exact(per_line)) {
+    for (line, group) in out.chunks_exact_mut(64).zip(quads.chunks_exact(per_line)) {
         for (c, quad) in (0u32..).zip(group) {
             for (byte, code) in line.iter_mut().zip(quad) {
-                *byte |= (code >> 4) << (width * c);
+                *byte |= (code >> shift & mask) << (width * c);
             }
         }
     }
@@ -224,8 +286,14 @@ fn write_scales(layout: Layout, b: usize, lane: usize, source: &Scales<'_>, out:
                 put(&mut out[32..], lane, [m[b].to_le_bytes()]);
             }
         }
-        Scales::Super { sub, .. } if layout.scales == ScaleForm::Super => {
-            put(out, lane, sub[pair].iter().map(|sub| sub.to_le_bytes()));
+        // All in the header.
+        Scales::Span128 { .. } | Scales::Exponent32 { .. } => {}
+        Scales::Super { .. } if layout.scales == ScaleForm::SuperSub => {}
+        Scales::Super { sub, sub_min, .. } if layout.has_groups() => {
+            put(out, lane, sub[pair.clone()].iter().map(|sub| sub.to_le_bytes()));
+            if layout.has_min() {
+                put(&mut out[32..], lane, sub_min[pair].iter().map(|sub| [*sub]));
+            }
         }
         Scales::Super { sub, sub_min, .. } => {
             put(out, lane, [sub[b].to_le_bytes()]);
@@ -240,14 +308,28 @@ fn write_scales(layout: Layout, b: usize, lane: usize, source: &Scales<'_>, out:
     }
 }
 
-/// Header of the super-block that starts with block `b`.
+/// What the header of its record says of block `b`.
 fn write_header(layout: Layout, b: usize, rows: &[Row<'_>], out: &mut [u8]) {
-    let index = b / layout.blocks();
+    let (index, within) = (b / layout.blocks(), b % layout.blocks());
     for (lane, row) in rows.iter().enumerate() {
-        let Row::Codes { scales: Scales::Super { d, dmin, .. }, .. } = row else { continue };
-        put(out, lane, [d[index].to_le_bytes()]);
-        if layout.has_min() {
-            put(&mut out[32..], lane, [dmin[index].to_le_bytes()]);
+        let Row::Codes { scales, .. } = row else { continue };
+        match *scales {
+            Scales::Super { d, dmin, sub, .. } => {
+                put(out, lane, [d[index].to_le_bytes()]);
+                if layout.has_min() {
+                    put(&mut out[32..], lane, [dmin[index].to_le_bytes()]);
+                }
+                if layout.scales == ScaleForm::SuperSub {
+                    put(&mut out[64 + TILE_ROWS * within..], lane, [sub[b].to_le_bytes()]);
+                }
+            }
+            Scales::Span128 { d } => {
+                let span = b * BLOCK / SPAN;
+                let array = within * BLOCK / SPAN;
+                put(&mut out[32 * array..], lane, [d[span].to_le_bytes()]);
+            }
+            Scales::Exponent32 { e } => put(&mut out[TILE_ROWS * within..], lane, [[e[b]]]),
+            Scales::Block32 { .. } | Scales::Group16 { .. } => {}
         }
     }
 }

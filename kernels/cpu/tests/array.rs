@@ -46,10 +46,14 @@ enum Kind {
 
 impl Case {
     fn new(n: u32, k: u32, group: u32, m: usize, kind: Kind) -> Self {
-        let tiling = Tiling::new(&Shape { n, k, group, results: Results::Combined }).unwrap();
+        // What is missing in the last of several groups is zeros.
+        let depth = if k > group { k.next_multiple_of(group) } else { k };
+        let shape = Shape { n, k: depth, group, results: Results::Combined };
+        let tiling = Tiling::new(&shape).unwrap();
         let mut numbers = Numbers(u64::from(n) << 32 | u64::from(k));
-        let codes: Vec<i8> = (0..n * k)
-            .map(|_| match kind {
+        let codes: Vec<i8> = (0..n * depth)
+            .map(|at| match kind {
+                _ if at % depth >= k => 0,
                 Kind::Random | Kind::Odd => (numbers.next() % 255) as i8,
                 Kind::Least => -127,
                 Kind::Most => 127,
@@ -66,7 +70,7 @@ impl Case {
             })
             .collect();
         let weights = pack::weights(&tiling, &codes);
-        let scales: Vec<f32> = (0..k / group * n).map(|_| numbers.unit()).collect();
+        let scales: Vec<f32> = (0..depth / group * n).map(|_| numbers.unit()).collect();
         let product = ArrayProduct {
             weights: 0,
             scales: weights.len() as u64,
@@ -92,20 +96,21 @@ impl Case {
     /// Codes and scale of one group of one row, as the ABI defines them.
     fn quantised(&self, row: usize, group: usize) -> (Vec<i32>, f32) {
         let (k, size) = (self.product.k as usize, self.product.group as usize);
-        let x = &self.x[row * k + group * size..][..size];
+        let x = &self.x[row * k..][group * size..k.min((group + 1) * size)];
         if x.iter().any(|x| x.is_nan()) {
             return (vec![0; size], f32::NAN);
         }
         let largest = x.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let factor = if largest > 1e-34 { ARRAY_LEVELS / largest } else { 0.0 };
-        let codes = x.iter().map(|x| (x * factor).round_ties_even() as i32).collect();
-        (codes, largest / ARRAY_LEVELS)
+        let codes = x.iter().map(|x| (x * factor).round_ties_even() as i32);
+        let zeros = std::iter::repeat_n(0, size - x.len());
+        (codes.chain(zeros).collect(), largest / ARRAY_LEVELS)
     }
 
     /// Outputs by the definition, in plain loops.
     fn expected(&self) -> Vec<u32> {
-        let (n, k, size) =
-            (self.product.n as usize, self.product.k as usize, self.product.group as usize);
+        let (n, size) = (self.product.n as usize, self.product.group as usize);
+        let k = self.tiling.shape.k as usize;
         let mut outputs = Vec::new();
         for row in 0..self.m {
             for output in 0..n {
@@ -130,28 +135,10 @@ impl Case {
         // SAFETY: the kernel of this id has this signature.
         let run: ArrayFn = unsafe { std::mem::transmute(kernels.function(KernelId::Array)) };
         for thread in 0..threads {
-            let context = StepContext {
-                kernels: std::ptr::null(),
-                code: std::ptr::null(),
-                weights: self.segment.as_ptr(),
-                arena: std::ptr::null_mut(),
-                private: std::ptr::null_mut(),
-                cache: std::ptr::null_mut(),
-                tokens: std::ptr::null(),
-                positions: std::ptr::null(),
-                slots: std::ptr::null(),
-                outputs: std::ptr::null(),
-                logits: std::ptr::null_mut(),
-                barrier: std::ptr::null(),
-                array: std::ptr::null(),
-                rows: self.m as u32,
-                output_rows: 0,
-                thread,
-                threads,
-            };
+            let context = context(&self.segment, self.m, (thread, threads));
             // SAFETY: weights, activations and output are of the product's sizes.
             unsafe {
-                run(&context, &self.product, self.x.as_ptr(), out.as_mut_ptr(), self.m as u32);
+                run(&context, &self.product, 1, self.x.as_ptr(), out.as_mut_ptr(), self.m as u32);
             }
         }
         self.rows(&out)
@@ -206,6 +193,29 @@ impl Case {
     }
 }
 
+/// What a thread of a team is told.
+fn context(segment: &[u8], m: usize, (thread, threads): (u32, u32)) -> StepContext {
+    StepContext {
+        kernels: std::ptr::null(),
+        code: std::ptr::null(),
+        weights: segment.as_ptr(),
+        arena: std::ptr::null_mut(),
+        private: std::ptr::null_mut(),
+        cache: std::ptr::null_mut(),
+        tokens: std::ptr::null(),
+        positions: std::ptr::null(),
+        slots: std::ptr::null(),
+        outputs: std::ptr::null(),
+        logits: std::ptr::null_mut(),
+        barrier: std::ptr::null(),
+        array: std::ptr::null(),
+        rows: m as u32,
+        output_rows: 0,
+        thread,
+        threads,
+    }
+}
+
 /// Bits, the same for all that is no number: which of those an operation gives is the CPU's choice.
 fn bits(x: f32) -> u32 {
     if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }
@@ -222,6 +232,9 @@ fn all_ways_give_the_bits_of_the_definition() {
         (100, 384, 192),
         (77, 2048, 1024),
         (600, 256, 256),
+        // The last group is shorter.
+        (70, 1100, 576),
+        (24, 130, 64),
     ];
     for (n, k, group) in shapes {
         for (m, kind) in [
@@ -245,6 +258,42 @@ fn all_ways_give_the_bits_of_the_definition() {
                     assert_eq!(computed, expected, "{isa:?}: [{n}, {k}] / {group}, m {m}");
                 }
             }
+        }
+    }
+}
+
+/// The outputs of several products stand side by side.
+#[test]
+fn products_of_one_call_give_what_each_gives_alone() {
+    let mut cases =
+        [(64, 3), (128, 3), (5, 3)].map(|(n, m)| Case::new(n, 200, 128, m, Kind::Random));
+    let x = cases[0].x.clone();
+    let (mut segment, stride) = (Vec::new(), 64 + 128 + 5 + 2);
+    let mut products = Vec::new();
+    for case in &mut cases {
+        case.x.clone_from(&x);
+        let offset = segment.len() as u64;
+        segment.extend_from_slice(&case.segment);
+        let (weights, scales) = (offset, offset + case.product.scales);
+        products.push(ArrayProduct { weights, scales, out_stride: stride, ..case.product });
+    }
+    let alone = cases.each_ref().map(Case::expected);
+    for isa in Isa::ALL {
+        let Some(kernels) = Kernels::for_isa(isa) else { continue };
+        // SAFETY: the kernel of this id has this signature.
+        let run: ArrayFn = unsafe { std::mem::transmute(kernels.function(KernelId::Array)) };
+        let mut out = vec![f32::NAN; 3 * stride as usize];
+        for thread in 0..2 {
+            let context = context(&segment, 3, (thread, 2));
+            // SAFETY: weights, activations and output are of the products' sizes.
+            unsafe { run(&context, products.as_ptr(), 3, x.as_ptr(), out.as_mut_ptr(), 3) };
+        }
+        for (row, out) in out.chunks(stride as usize).enumerate() {
+            let n = [64, 128, 5];
+            let expected = alone.iter().zip(n).flat_map(|(all, n)| &all[row * n..][..n]);
+            let found = out.iter().take(197).map(|&x| bits(x));
+            assert!(found.eq(expected.copied()), "{isa:?}, row {row}");
+            assert!(out[197..].iter().all(|x| x.is_nan()), "{isa:?}: beyond the outputs");
         }
     }
 }

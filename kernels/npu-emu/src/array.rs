@@ -16,6 +16,7 @@ use crate::Fault;
 use crate::ddr::{self, Ddr};
 use crate::engine::{Engine, Pace, number};
 use crate::geometry::{COLUMNS, ChannelId, Direction, ROWS, TileId, TileKind};
+use crate::registers::Register;
 use crate::report::{CLOCK_HZ, DDR_BYTES_A_SECOND, Report, Span, Token, Traffic};
 use crate::routes::{End, Routes};
 use crate::tile::Tile;
@@ -221,13 +222,12 @@ impl Array {
     ) -> Result<(), Fault> {
         let address = RegisterAddress::from_bits(address.bits().wrapping_add(byte));
         let id = tile_at(address)?;
-        let tile = &mut self.tiles[number(id)];
-        tile.write(address.offset(), mask, value, self.now)?;
-        let refused = self.options.unknown_registers == UnknownRegisters::Refused;
-        if refused && tile.unknown().next().is_some() {
-            return Err(Fault::UnknownRegister { tile: id, offset: address.offset() });
+        let offset = address.offset();
+        let is_refused = self.options.unknown_registers == UnknownRegisters::Refused;
+        if is_refused && Register::at(id.kind(), offset) == Register::Unknown {
+            return Err(Fault::UnknownRegister { tile: id, offset });
         }
-        Ok(())
+        self.tiles[number(id)].write(offset, mask, value, self.now)
     }
 
     /// Which columns run together: those that share a route, or whose memory tiles' descriptors
@@ -329,13 +329,15 @@ impl<'a> Run<'a> {
                     txn::Direction::MemoryToStream => Direction::MemoryToStream,
                 };
                 self.report.syncs += 1;
-                for column in *column..column.saturating_add((*columns).max(1)) {
-                    for row in *row..row.saturating_add((*rows).max(1)) {
-                        let tile = TileId { column, row };
-                        self.sync(ChannelId { tile, direction, index: *channel })?;
-                    }
+                let span = |first: u8, count: u8| first..=first.saturating_add(count.max(1) - 1);
+                let tiles = span(*column, *columns)
+                    .flat_map(|column| span(*row, *rows).map(move |row| TileId { column, row }));
+                let channels = tiles.map(|tile| ChannelId { tile, direction, index: *channel });
+                // All of them first: waiting for some would change what is under way.
+                if let Some(channel) = channels.clone().find(|channel| !channel.exists()) {
+                    return Err(Fault::NoSuchChannel { index: self.index, channel });
                 }
-                Ok(())
+                channels.into_iter().try_for_each(|channel| self.sync(channel))
             }
             TxnOp::AddressPatch { register, argument, addend } => {
                 self.patch(*register, *argument, *addend)

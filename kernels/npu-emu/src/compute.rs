@@ -4,12 +4,13 @@ use crate::Fault;
 use crate::array::{Latency, Unwritten};
 use crate::bus::Bus;
 use crate::core::{Core, LatencyModel, Status};
+use crate::descriptor::{Run, WORD_BYTES};
 use crate::engine::{Actor, Engine, number};
-use crate::geometry::{TileId, TileKind};
+use crate::geometry::{ChannelId, TileId, TileKind};
 use crate::lock::LockId;
 use crate::memory::Refusal;
 use crate::report::Span;
-use crate::tile::Tile;
+use crate::tile::{Store, Tile};
 
 /// The first address of the first of four windows: south, west, north, its own tile.
 const WINDOWS: u32 = 0x40000;
@@ -64,9 +65,58 @@ impl Tile {
             let fault = Fault::Core { pc: 0, word: String::new(), cause };
             Fault::InCore { tile: self.id, fault: Box::new(fault) }
         })?;
+        // Row in bits 4 to 0, column in bits 22 to 16 (Xilinx/aie_api `detail/aie2/tile.hpp`,
+        // `tile_id_hw`).
+        core.set_core_id(u32::from(self.id.column) << 16 | u32::from(self.id.row));
         core.enable();
         Ok(Box::new(core))
     }
+}
+
+/// Bytes from one to another of a tile's memory.
+type Stretch = (u64, u64);
+
+/// Memory of the tile at `place` that a channel is at work on.
+struct Guard {
+    place: usize,
+    channel: ChannelId,
+    /// From the first to the last byte.
+    bounds: Stretch,
+    stretches: Vec<Stretch>,
+}
+
+impl Guard {
+    fn new(place: usize, channel: &crate::channel::Channel) -> Option<Self> {
+        let stretches = stretches(channel)?;
+        let end = stretches.iter().map(|stretch| stretch.1).max()?;
+        let bounds = (stretches.first()?.0, end);
+        Some(Guard { place, channel: channel.id, bounds, stretches })
+    }
+
+    fn meets(&self, place: usize, bytes: Stretch) -> bool {
+        self.place == place && self.bounds.0 < bytes.1 && bytes.0 < self.bounds.1
+    }
+}
+
+/// The bytes of its tile's memory that `channel` is at work on, in order; None when it is not.
+fn stretches(channel: &crate::channel::Channel) -> Option<Vec<Stretch>> {
+    let runs = channel.holding()?.descriptor.walk().runs();
+    let mut stretches: Vec<Stretch> = runs
+        .filter_map(|run| match run {
+            Run::Words { first, count } => Some((first * WORD_BYTES, (first + count) * WORD_BYTES)),
+            Run::Zeros(_) => None,
+        })
+        .collect();
+    stretches.sort_unstable();
+    Some(stretches)
+}
+
+/// The first byte of `bytes` in one of the sorted `stretches`.
+fn common(stretches: &[Stretch], bytes: Stretch) -> Option<u64> {
+    let before = &stretches[..stretches.partition_point(|stretch| stretch.0 < bytes.1)];
+    // Dimensions may overlap, so the one that starts last need not be the one that ends last.
+    let met = before.iter().filter(|stretch| stretch.1 > bytes.0);
+    met.map(|stretch| stretch.0.max(bytes.0)).min()
 }
 
 /// What a core sees in one turn.
@@ -80,6 +130,10 @@ struct View<'e, 'a> {
     is_early: bool,
     /// A neighbour in another group.
     merge: Option<Fault>,
+    /// What channels are at work on; no channel moves in a core's turn.
+    guards: Vec<Guard>,
+    /// The tiles that `guards` covers.
+    guarded: Vec<usize>,
 }
 
 impl View<'_, '_> {
@@ -98,6 +152,27 @@ impl View<'_, '_> {
         let fault = Fault::NeedsMerge { tile: self.tile, neighbour: tile };
         self.merge = Some(fault.clone());
         Err(fault)
+    }
+
+    /// Notes a store, and refuses one where a channel holds its lock and has not given it back:
+    /// the core has taken no lock since that could have put the two in an order.
+    fn note_store(&mut self, place: usize, bytes: Stretch) -> Result<(), Fault> {
+        let tile = &mut self.engine.tiles[place];
+        if !self.guarded.contains(&place) {
+            self.guarded.push(place);
+            tile.stores.retain(|store| store.time > self.engine.now);
+            self.guards
+                .extend(tile.channels.iter().filter_map(|channel| Guard::new(place, channel)));
+        }
+        let memory = tile.id;
+        tile.stores.push(Store { by: self.tile, time: self.time, bytes });
+        for guard in self.guards.iter().filter(|guard| guard.meets(place, bytes)) {
+            if let Some(address) = common(&guard.stretches, bytes) {
+                let (tile, channel) = (self.tile, guard.channel);
+                return Err(Fault::StoreDuringTransfer { tile, memory, channel, address });
+            }
+        }
+        Ok(())
     }
 
     fn lock(&mut self, lock: u32) -> Result<LockId, Fault> {
@@ -131,6 +206,7 @@ impl Bus for View<'_, '_> {
 
     fn store(&mut self, address: u32, bytes: &[u8]) -> Result<(), Fault> {
         let (place, byte) = self.locate(address)?;
+        self.note_store(place, (byte.into(), u64::from(byte) + bytes.len() as u64))?;
         let written = self.engine.tiles[place].memory.write(byte, bytes);
         written.map_err(|_| Fault::NoSuchAddress { address })
     }
@@ -152,6 +228,30 @@ impl Bus for View<'_, '_> {
 }
 
 impl Engine<'_> {
+    /// Checks that no core that is ahead of `actor` has stored what `actor` begins to work on: it
+    /// gave back no lock between, or `actor` would come later.
+    pub(crate) fn check_stores(&self, actor: Actor) -> Result<(), Fault> {
+        let tile = &self.tiles[actor.tile];
+        let channel = &tile.channels[actor.part];
+        let mut ahead = tile.stores.iter().filter(|store| store.time > self.now).peekable();
+        if tile.id.kind() != TileKind::Compute || ahead.peek().is_none() {
+            return Ok(());
+        }
+        let stretches = stretches(channel).unwrap_or_default();
+        for store in ahead {
+            if let Some(address) = common(&stretches, store.bytes) {
+                let (memory, channel) = (tile.id, channel.id);
+                return Err(Fault::StoreDuringTransfer {
+                    tile: store.by,
+                    memory,
+                    channel,
+                    address,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// One turn of a core: up to a lock that it does not get now, or to its end.
     pub(crate) fn step_core(&mut self, place: usize) -> Result<(), Fault> {
         let latency = self.pace.latency;
@@ -163,8 +263,16 @@ impl Engine<'_> {
         let tile = state.id;
         let start = state.core_time.max(self.now);
         let actor = Actor { tile: place, part: Actor::CORE };
-        let mut view =
-            View { engine: self, actor, tile, time: start, is_early: false, merge: None };
+        let mut view = View {
+            engine: self,
+            actor,
+            tile,
+            time: start,
+            is_early: false,
+            merge: None,
+            guards: Vec::new(),
+            guarded: Vec::new(),
+        };
         let status = loop {
             match core.step(&mut view) {
                 Ok(Status::Ran) => view.time += 1,

@@ -323,18 +323,11 @@ impl Walk {
         std::iter::from_fn(move || self.next_run(u64::MAX))
     }
 
-    /// The first word and the one behind the last word that it may touch; wider than exact when
-    /// its length ends inside a dimension.
+    /// The first word and the one behind the last word of a walk that has not begun; twice the
+    /// first word when it is all zeros.
     pub fn bounds(&self) -> (u64, u64) {
-        let mut rounds = self.left;
-        let mut last = self.first;
-        for dimension in &self.dimensions {
-            let around = dimension.before + dimension.after;
-            let most = dimension.wrap.unwrap_or(rounds).min(rounds);
-            last += most.saturating_sub(1) * dimension.step;
-            rounds = rounds.div_ceil((dimension.wrap.unwrap_or(u64::MAX / 2) + around).max(1));
-        }
-        (self.first, last + 1)
+        let end = last_word(&self.dimensions, self.left).map_or(0, |last| last + 1);
+        (self.first, self.first + end)
     }
 
     fn here(&self, limit: u64) -> Run {
@@ -389,6 +382,26 @@ impl Dimension {
     fn is_plain(&self) -> bool {
         self.before == 0 && self.after == 0
     }
+}
+
+/// The largest distance from its first word that a walk of `count` words over `dimensions` comes
+/// to; None when these words are all zeros. Every step is positive, so the largest distance is in
+/// the last whole round of the outermost dimension or in the part of a round behind it.
+fn last_word(dimensions: &[Dimension], count: u64) -> Option<u64> {
+    let Some((outer, inner)) = dimensions.split_last() else { return (count > 0).then_some(0) };
+    // Only the outermost dimension has no wrap, see `merged`.
+    let round: u64 = inner.iter().filter_map(Dimension::total).product();
+    let (whole, rest) = (count / round, count % round);
+    let end = outer.wrap.map_or(u64::MAX, |wrap| outer.before + wrap);
+    let in_whole = || {
+        let last = whole.min(end).checked_sub(outer.before + 1)?;
+        Some(last * outer.step + last_word(inner, round)?)
+    };
+    let in_rest = || {
+        let place = outer.position(whole)?;
+        Some(place * outer.step + last_word(inner, rest)?)
+    };
+    in_whole().max(in_rest())
 }
 
 /// The same walk with fewer dimensions, where one goes on just behind the last.

@@ -86,6 +86,17 @@ pub enum Fault {
         argument: u32,
     },
 
+    /// A sync that waits for a channel that the array does not have.
+    #[error(
+        "operation {index} of the instruction stream waits for {channel}, which does not exist"
+    )]
+    NoSuchChannel {
+        /// Its number in the stream.
+        index: usize,
+        /// The first such channel.
+        channel: ChannelId,
+    },
+
     // --- registers ---
     /// A write to a tile that is not there.
     #[error("write to column {column}, row {row}: there is no such tile")]
@@ -159,6 +170,12 @@ pub enum Fault {
     #[error("the route through {slave} goes in a circle")]
     RouteLoop {
         /// A port it goes through twice.
+        slave: SlaveId,
+    },
+    /// A route that parts and comes together again: one packet would arrive twice.
+    #[error("the route through {slave} comes there by two ways")]
+    RoutesMeet {
+        /// The port where its ways meet.
         slave: SlaveId,
     },
     /// Data sent where nothing takes it.
@@ -269,6 +286,33 @@ pub enum Fault {
         second: ChannelId,
         /// The first byte that both use.
         address: u64,
+    },
+    /// A core that stores where a channel is at work, without a lock between them.
+    #[error("{tile} core stores to byte {address:#x} of {memory} while {channel} works on it")]
+    StoreDuringTransfer {
+        /// The core's tile.
+        tile: TileId,
+        /// The tile whose memory it is.
+        memory: TileId,
+        /// The channel.
+        channel: ChannelId,
+        /// The first byte that both use.
+        address: u64,
+    },
+    /// Two channels whose walks may meet, one of them in more stretches than are looked at.
+    #[error(
+        "{channel}, descriptor {descriptor}: more than {most} separate stretches beside {other}, \
+         which may use the same memory"
+    )]
+    TooScattered {
+        /// The channel.
+        channel: ChannelId,
+        /// The descriptor.
+        descriptor: u8,
+        /// How many stretches are looked at.
+        most: usize,
+        /// Whom it may meet.
+        other: String,
     },
     /// Two columns that use one piece of an argument between two syncs, at least one writing.
     #[error("argument {argument}: columns {columns:?} use byte {offset:#x} without a sync between")]

@@ -128,6 +128,14 @@ pub struct ChannelId {
     pub index: u8,
 }
 
+impl ChannelId {
+    /// Whether the array has it.
+    pub fn exists(self) -> bool {
+        let TileId { column, row } = self.tile;
+        column < COLUMNS && row < ROWS && self.index < self.tile.kind().channels()
+    }
+}
+
 impl fmt::Display for ChannelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.tile, self.direction, self.index)

@@ -33,6 +33,7 @@ pub mod tile;
 mod compute;
 mod ddr;
 mod engine;
+mod help;
 mod random;
 mod transfer;
 

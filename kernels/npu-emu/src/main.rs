@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use onebit_aie::txn::Txn;
 use onebit_aie_emu::array::{Latency, Leftover, Spans, UnknownRegisters, Unwritten};
 use onebit_aie_emu::report::{Report, Span};
-use onebit_aie_emu::{Array, Options, dump};
+use onebit_aie_emu::{Array, Fault, Options, dump};
 use serde_json::json;
 
 /// Emulates AMD's XDNA 2 array (npu4) from the bytes of a design.
@@ -106,19 +106,36 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("error: {message}");
+        Err(Failure { message, help }) => {
+            eprintln!("error: {message}\nhelp: {help}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+/// Why a command ends early, and what to do.
+struct Failure {
+    message: String,
+    help: &'static str,
+}
+
+impl Failure {
+    fn of_fault(path: &Path, fault: &Fault) -> Self {
+        Failure { message: format!("{}: {fault}", path.display()), help: fault.help() }
+    }
+
+    fn of_file(path: &Path, error: impl std::fmt::Display, help: &'static str) -> Self {
+        Failure { message: format!("{}: {error}", path.display()), help }
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
+    let help = "give a file that exists and that you may read";
+    std::fs::read(path).map_err(|error| Failure::of_file(path, error, help))
 }
 
 /// Writes a file whole: under another name first, so that what was there stays until then.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
@@ -126,23 +143,27 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     written.map_err(|error| {
         // The first failure is the one to tell.
         let _ = std::fs::remove_file(&part);
-        format!("{}: {error}", path.display())
+        Failure::of_file(
+            path,
+            error,
+            "give a file in a folder that exists and that you may write to",
+        )
     })
 }
 
 /// An argument of zeros for the file at `path`.
-fn zeros(path: &Path, bytes: usize) -> Result<Vec<u8>, String> {
+fn zeros(path: &Path, bytes: usize) -> Result<Vec<u8>, Failure> {
     let mut buffer = Vec::new();
-    buffer
-        .try_reserve_exact(bytes)
-        .map_err(|error| format!("{}: {bytes} bytes: {error}", path.display()))?;
+    buffer.try_reserve_exact(bytes).map_err(|error| Failure {
+        message: format!("{}: {bytes} bytes: {error}", path.display()),
+        help: "ask for fewer bytes than this machine has memory",
+    })?;
     buffer.resize(bytes, 0);
     Ok(buffer)
 }
 
-fn configure(path: &PathBuf, options: Options) -> Result<Array, String> {
-    let named = |fault| format!("{}: {fault}", path.display());
-    Array::configure(&read(path)?, options).map_err(named)
+fn configure(path: &PathBuf, options: Options) -> Result<Array, Failure> {
+    Array::configure(&read(path)?, options).map_err(|fault| Failure::of_fault(path, &fault))
 }
 
 fn options(arguments: &RunArguments) -> Options {
@@ -168,7 +189,7 @@ fn options(arguments: &RunArguments) -> Options {
     options
 }
 
-fn run(arguments: &RunArguments) -> Result<(), String> {
+fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let mut array = configure(&arguments.xclbin, options(arguments))?;
     let mut buffers: Vec<Vec<u8>> = arguments.inputs.iter().map(read).collect::<Result<_, _>>()?;
     for (path, bytes) in &arguments.outputs {
@@ -176,9 +197,8 @@ fn run(arguments: &RunArguments) -> Result<(), String> {
     }
     let mut spans = Vec::new();
     for txn in &arguments.txn {
-        let report = array
-            .run(&read(txn)?, &mut buffers)
-            .map_err(|fault| format!("{}: {fault}", txn.display()))?;
+        let report =
+            array.run(&read(txn)?, &mut buffers).map_err(|fault| Failure::of_fault(txn, &fault))?;
         print(&report_text(&report))?;
         spans.extend(report.spans);
     }
@@ -219,9 +239,12 @@ fn report_text(report: &Report) -> String {
 }
 
 /// Prints `text`; that nobody reads it to its end is no error.
-fn print(text: &str) -> Result<(), String> {
+fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure {
+            message: format!("cannot write to standard output: {error}"),
+            help: "give it a place that takes what is written",
+        }),
         _ => Ok(()),
     }
 }
@@ -244,16 +267,17 @@ fn trace(spans: &[Span]) -> serde_json::Value {
     json!({ "traceEvents": events, "otherData": { "times": "modelled cycles" } })
 }
 
-fn dump_design(path: &PathBuf) -> Result<(), String> {
+fn dump_design(path: &PathBuf) -> Result<(), Failure> {
     print(&dump::array(&configure(path, Options::default())?))
 }
 
-fn disassemble(path: &PathBuf, core: bool) -> Result<(), String> {
+fn disassemble(path: &PathBuf, core: bool) -> Result<(), Failure> {
     let bytes = read(path)?;
     if core {
         return print(&dump::program(&bytes));
     }
-    let txn = Txn::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let help = "give an instruction stream, or a core's program with --core";
+    let txn = Txn::parse(&bytes).map_err(|error| Failure::of_file(path, error, help))?;
     let mut text = format!("{:?}\n", txn.header);
     for (index, op) in txn.ops.iter().enumerate() {
         text.push_str(&format!("{index:6}  {op:x?}\n"));

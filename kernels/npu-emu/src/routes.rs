@@ -99,8 +99,8 @@ impl Routes {
     /// Follows every source of `tiles`, which are those of [`TileId::all`].
     ///
     /// # Errors
-    /// A switch with a connection that it cannot have, or a way that leaves the array or goes in
-    /// a circle.
+    /// A switch with a connection that it cannot have, or a way that leaves the array, goes in a
+    /// circle, or comes to one port twice.
     pub fn trace(tiles: &[Tile]) -> Result<Self, Fault> {
         let fabric = Fabric { tiles };
         tiles.iter().try_for_each(|tile| tile.switch.check())?;
@@ -158,6 +158,21 @@ impl From<Fault> for Stop {
     }
 }
 
+/// The slave ports that a way has come to.
+#[derive(Default)]
+struct Visited {
+    ports: BTreeMap<SlaveId, Visit>,
+    /// How many switches the way goes through up to here.
+    depth: usize,
+}
+
+enum Visit {
+    /// What is behind it is being followed.
+    Entered,
+    /// All behind it was followed.
+    Left,
+}
+
 struct Fabric<'a> {
     tiles: &'a [Tile],
 }
@@ -183,7 +198,7 @@ impl Fabric<'_> {
         }
         let slave = SlaveId { tile: channel.tile, port };
         let mut path = Path::default();
-        match self.follow(slave, None, &mut path, &mut Vec::new(), false) {
+        match self.follow(slave, None, &mut path, &mut Visited::default(), false) {
             Ok(()) => Ok(Some(Route::Circuit(path))),
             Err(Stop::NeedsId) => Ok(Some(Route::Packets(self.packets(slave)?))),
             Err(Stop::Fault(fault)) => Err(fault),
@@ -194,7 +209,7 @@ impl Fabric<'_> {
         let mut paths = BTreeMap::new();
         for id in 0..PACKET_IDS {
             let mut path = Path::default();
-            match self.follow(slave, Some(id), &mut path, &mut Vec::new(), false) {
+            match self.follow(slave, Some(id), &mut path, &mut Visited::default(), false) {
                 Ok(()) => {
                     paths.insert(id, path);
                 }
@@ -210,14 +225,18 @@ impl Fabric<'_> {
         slave: SlaveId,
         id: Option<u8>,
         path: &mut Path,
-        seen: &mut Vec<SlaveId>,
+        visited: &mut Visited,
         dropped: bool,
     ) -> Result<(), Stop> {
-        if seen.contains(&slave) {
-            return Err(Fault::RouteLoop { slave }.into());
+        match visited.ports.insert(slave, Visit::Entered) {
+            None => {}
+            Some(Visit::Entered) => return Err(Fault::RouteLoop { slave }.into()),
+            // Following it again would take a time that doubles with each such meeting.
+            Some(Visit::Left) => return Err(Fault::RoutesMeet { slave }.into()),
         }
         let switch = &self.tile(slave.tile).switch;
         let Some(mode) = switch.slave_mode(slave.port) else {
+            visited.ports.insert(slave, Visit::Left);
             path.branches.push(Branch { end: End::Closed(slave), drops_header: dropped });
             return Ok(());
         };
@@ -234,8 +253,8 @@ impl Fabric<'_> {
         if fed.is_empty() {
             path.branches.push(Branch { end: End::Closed(slave), drops_header: dropped });
         }
-        seen.push(slave);
-        path.switches = path.switches.max(seen.len());
+        visited.depth += 1;
+        path.switches = path.switches.max(visited.depth);
         for (port, drops) in fed {
             let master = MasterId { tile: slave.tile, port };
             if mode == Mode::Packets {
@@ -244,10 +263,11 @@ impl Fabric<'_> {
             let dropped = dropped || drops;
             match self.beyond(master)? {
                 Beyond::End(end) => path.branches.push(Branch { end, drops_header: dropped }),
-                Beyond::Slave(next) => self.follow(next, id, path, seen, dropped)?,
+                Beyond::Slave(next) => self.follow(next, id, path, visited, dropped)?,
             }
         }
-        seen.pop();
+        visited.depth -= 1;
+        visited.ports.insert(slave, Visit::Left);
         Ok(())
     }
 

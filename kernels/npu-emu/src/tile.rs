@@ -41,8 +41,21 @@ pub struct Tile {
     pub core_status: Status,
     /// Cycles up to which its core has worked.
     pub core_time: u64,
+    /// What cores stored to its memory in their last turns.
+    pub stores: Vec<Store>,
     /// Registers that were written and mean nothing to data.
     pub others: BTreeMap<u32, u32>,
+}
+
+/// A core's store.
+#[derive(Clone, Copy, Debug)]
+pub struct Store {
+    /// The core's tile.
+    pub by: TileId,
+    /// The cycle in which it landed.
+    pub time: u64,
+    /// Its bytes in the memory: the first, and the first behind them.
+    pub bytes: (u64, u64),
 }
 
 /// Bytes of program memory.
@@ -78,6 +91,7 @@ impl Tile {
             core: None,
             core_status: Status::Disabled,
             core_time: 0,
+            stores: Vec::new(),
             others: BTreeMap::new(),
         }
     }
@@ -111,8 +125,12 @@ impl Tile {
                 if let Some(place) = self.program.get_mut(byte..byte + 4) {
                     place.copy_from_slice(&word.to_le_bytes());
                 }
-                // A core that has begun keeps its own copy, decoded.
-                self.core = None;
+                // A core that has begun keeps its own copy, decoded, and goes on with what is
+                // there when it comes to it.
+                if let Some(core) = &mut self.core {
+                    let written = core.write_program(byte as u32, &word.to_le_bytes());
+                    debug_assert!(written.is_ok(), "a word of the tile's own addresses");
+                }
             }
             Register::Lock(index) => self.locks.set(index, word),
             Register::Descriptor { index, word: number } => {

@@ -15,6 +15,9 @@ use crate::routes::{Branch, End, Path, Route};
 const BURST: u64 = 4096;
 /// The most with a seed, where order is to be tried and not speed.
 const SEEDED_BURST: u64 = 96;
+/// The most stretches of a descriptor's walk that are looked at one by one. Real designs have a
+/// few thousand; a hostile one of the shim has up to 2^32.
+const STRETCHES_LOOKED_AT: usize = 1 << 20;
 /// Words of a memory tile; its DMA sees its western neighbour's, its own, its eastern one's.
 const MEMORY_WORDS: u64 = (TileKind::Memory.data_bytes() as u64) / WORD_BYTES;
 /// Channels of a memory tile below this reach its neighbours (mlir-aie `AIETargetModel.h`,
@@ -154,7 +157,8 @@ impl Engine<'_> {
             active.since = time;
         }
         self.check_bounds(actor)?;
-        self.check_alone(actor)?;
+        self.work += self.check_alone(actor)?;
+        self.check_stores(actor)?;
         if id.direction == Direction::StreamToMemory {
             self.wake_sources(id);
         }
@@ -483,25 +487,35 @@ impl Engine<'_> {
             _ => pieces(channel, first, end - first).all(|piece| piece.is_some()),
         };
         let (first, end) = active.walk.bounds();
-        if active.walk.left() == 0 || inside(first, end) {
+        if first == end || inside(first, end) {
             return Ok(());
         }
-        // The bounds are wide where the length is no multiple of the dimensions: look closely.
-        for run in active.walk.clone().runs() {
+        // The bounds are exact: either a word is outside, or the walk goes from one argument of
+        // the machine's memory to another. Look for the first word outside.
+        for run in active.walk.clone().runs().take(STRETCHES_LOOKED_AT) {
             let Run::Words { first, count } = run else { continue };
             if !inside(first, first + count) {
-                let word = (first..first + count).find(|&word| !inside(word, word + 1));
-                let address = word.unwrap_or(first) * WORD_BYTES;
+                let address = first_outside(first, count, inside) * WORD_BYTES;
                 return Err(Fault::OutOfBounds { channel, descriptor, address });
             }
         }
-        Ok(())
+        if !inside(end - 1, end) {
+            let address = (end - 1) * WORD_BYTES;
+            return Err(Fault::OutOfBounds { channel, descriptor, address });
+        }
+        if active.walk.clone().runs().nth(STRETCHES_LOOKED_AT).is_none() {
+            return Ok(());
+        }
+        let (most, other) = (STRETCHES_LOOKED_AT, "the edge of an argument".into());
+        Err(Fault::TooScattered { channel, descriptor, most, other })
     }
 
-    /// Checks that nobody else is at work on the memory that `actor` begins to work on.
-    fn check_alone(&self, actor: Actor) -> Result<(), Fault> {
+    /// Checks that nobody else is at work on the memory that `actor` begins to work on. Returns
+    /// how many stretches of memory were compared.
+    fn check_alone(&self, actor: Actor) -> Result<u64, Fault> {
         let this = &self.tiles[actor.tile].channels[actor.part];
-        let Some(active) = &this.active else { return Ok(()) };
+        let Some(active) = &this.active else { return Ok(0) };
+        let mut compared = 0;
         let mine = space(this.id, active.descriptor.walk().bounds());
         for tile in &self.tiles {
             if !may_meet(this.id.tile, tile.id) {
@@ -514,16 +528,10 @@ impl Engine<'_> {
                 if reads(this.id) && reads(other.id) || bounds.0 >= mine.1 || mine.0 >= bounds.1 {
                     continue;
                 }
-                let intervals = [(this.id, active), (other.id, theirs)].map(|(id, active)| {
-                    let runs = active.descriptor.walk().runs().filter_map(|run| match run {
-                        Run::Words { first, count } => Some(space(id, (first, first + count))),
-                        Run::Zeros(_) => None,
-                    });
-                    let mut runs: Vec<(u64, u64)> = runs.collect();
-                    runs.sort_unstable();
-                    runs
-                });
-                if let Some(word) = first_common(&intervals[0], &intervals[1]) {
+                let mine = stretches(this.id, active, other.id)?;
+                let theirs = stretches(other.id, theirs, this.id)?;
+                compared += (mine.len() + theirs.len()) as u64;
+                if let Some(word) = first_common(&mine, &theirs) {
                     let address = word * WORD_BYTES;
                     return Err(Fault::ConcurrentAccess {
                         first: other.id,
@@ -533,8 +541,43 @@ impl Engine<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(compared)
     }
+}
+
+/// Where the walk of a channel's descriptor is in memory, sorted, for a comparison with `other`.
+///
+/// # Errors
+/// A walk of more stretches than are looked at: it could have one for each of 2^32 words.
+fn stretches(
+    channel: ChannelId,
+    active: &Active,
+    other: ChannelId,
+) -> Result<Vec<(u64, u64)>, Fault> {
+    let runs = active.descriptor.walk().runs().take(STRETCHES_LOOKED_AT + 1);
+    let words = runs.filter_map(|run| match run {
+        Run::Words { first, count } => Some(space(channel, (first, first + count))),
+        Run::Zeros(_) => None,
+    });
+    let mut stretches: Vec<(u64, u64)> = words.collect();
+    if stretches.len() > STRETCHES_LOOKED_AT {
+        let (descriptor, most) = (active.index, STRETCHES_LOOKED_AT);
+        let other = other.to_string();
+        return Err(Fault::TooScattered { channel, descriptor, most, other });
+    }
+    stretches.sort_unstable();
+    Ok(stretches)
+}
+
+/// The first word of a stretch that is outside: inside is what comes before it.
+fn first_outside(first: u64, count: u64, inside: impl Fn(u64, u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0, count);
+    // So many words from the first are inside; not so many.
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if inside(first, first + middle) { low = middle } else { high = middle }
+    }
+    first + low
 }
 
 /// A packet's header (mlir-aie, packet headers of the stream network): id in bits 4 to 0, type in

@@ -76,7 +76,14 @@ fn a_fault_is_an_error_that_names_the_place() {
     assert!(!output.status.success());
     let message = text(&output.stderr);
     assert!(message.contains("deadlock") && message.contains("tile (0,1) S2MM 0"), "{message}");
+    assert!(message.lines().last().unwrap().starts_with("help: follow who waits"), "{message}");
     assert!(!folder.path().join("out.bin").exists());
+    for arguments in [&["dump", "none.bin"][..], &["dump", "in.bin"], &["disasm", "in.bin"]] {
+        let message = text(&program(folder.path(), arguments).stderr);
+        let lines: Vec<&str> = message.lines().collect();
+        assert!(lines[0].starts_with(&format!("error: {}: ", arguments[1])), "{message}");
+        assert!(lines.last().unwrap().starts_with("help: give "), "{message}");
+    }
     let output = program(folder.path(), &["dump", "in.bin"]);
     assert!(!output.status.success() && text(&output.stderr).starts_with("error: in.bin: xclbin"));
     let bad = ["run", "--xclbin", "in.bin", "--txn", "stream.bin"];

@@ -4,6 +4,8 @@ mod common;
 
 use common::*;
 use onebit_aie::isa::assemble;
+use onebit_aie::program::RegisterOp;
+use onebit_aie::txn::TxnOp;
 use onebit_aie_emu::Fault;
 use onebit_aie_emu::array::{Array, Latency, Options, Spans, Unwritten};
 use onebit_aie_emu::core::Status;
@@ -27,13 +29,13 @@ fn adds_one(from: (u32, u32)) -> String {
     format!(
         "movx r0, #-1\nmovx r1, #1\n\
          top:\n\
-         acq #{full}, r0\nacq #{out_empty}, r0\n{wait}\
+         acq #{full}, r0\nnop\nnop\nnop\nacq #{out_empty}, r0\n{wait}\
          movx r2, #{WORDS}\nmovxm p0, #{source}\nmovxm p1, #{target}\n\
          again:\n\
          lda r3, [p0], #4\n{wait}\
          add r3, r3, #1\nst r3, [p1], #4\nadd r2, r2, #-1\n\
          jnz r2, #@again\n{slots}{wait}\
-         rel #{empty}, r1\nrel #{out_full}, r1\n\
+         rel #{empty}, r1\nnop\nnop\nnop\nrel #{out_full}, r1\n\
          j #@top\n{slots}"
     )
 }
@@ -214,8 +216,10 @@ fn a_core_that_waits_for_nothing_that_comes_is_named() {
 
 #[test]
 fn a_lock_that_a_core_gives_too_much() {
-    let program =
-        format!("movx r1, #63\nnop\nrel #53, r1\nrel #53, r1\n{}done\n", "nop\n".repeat(8));
+    let program = format!(
+        "movx r1, #63\nnop\nrel #53, r1\nnop\nnop\nnop\nrel #53, r1\n{}done\n",
+        "nop\n".repeat(8)
+    );
     let design = one_core(&program);
     let found = fault(&design, &stream(0, 0, WORDS), &counting(WORDS), 32);
     assert!(matches!(found, Fault::LockRange { value: 126, .. }), "{found:?}");
@@ -264,4 +268,70 @@ fn a_reset_core_is_not_done_any_more() {
     assert_eq!(tile.read(STATUS), 2);
     tile.write(CONTROL, u32::MAX, 1, 0).unwrap();
     assert_eq!(tile.read(STATUS), 1);
+}
+
+/// The channel into byte 0 has its lock from the start on, or takes it while the core has run ahead.
+#[test]
+fn a_core_that_stores_where_a_channel_works() {
+    let store = |at: u32, wait: usize| {
+        let (p, nops) = (OWN_MEMORY.0 + at, "nop\n".repeat(wait));
+        format!("movxm p0, #{p}\nmovx r0, #7\n{nops}st r0, [p0, #0]\n{}done\n", "nop\n".repeat(8))
+    };
+    let outcome = |program: &str, seed| {
+        let options = Options { seed, ..Options::default() };
+        let mut array = Array::configure(&one_core(program).xclbin(), options).unwrap();
+        run(&mut array, &stream(0, 0, WORDS), &counting(WORDS), 32).unwrap_err().to_string()
+    };
+    for seed in (0..16).map(Some).chain([None]) {
+        for (at, byte) in [(0, "0x0"), (124, "0x7c")] {
+            let text = outcome(&store(at, 100), seed);
+            let expected = format!(
+                "tile (0,2) core stores to byte {byte} of tile (0,2) while tile (0,2) S2MM 0"
+            );
+            assert!(text.contains(&expected), "seed {seed:?}: {text}");
+        }
+        // Beside it, it is only that nothing comes out.
+        let text = outcome(&store(128, 100), seed);
+        assert!(text.contains("waits for"), "seed {seed:?}: {text}");
+    }
+}
+
+/// Adds to its words how often it has been round, and forgets it when it starts over.
+fn adds_rounds() -> String {
+    let program = adds_one(OWN_MEMORY).replacen("movx r1, #1\n", "movx r1, #1\nmovx r5, #0\n", 1);
+    let program = program.replacen("movx r2,", "add r5, r5, #1\nmovx r2,", 1);
+    program.replacen("add r3, r3, #1\n", "add r3, r3, r5\n", 1)
+}
+
+#[test]
+fn a_program_written_while_it_runs_goes_on() {
+    let code = |program: &str| words(&assemble(program, 0).unwrap());
+    let (once, thrice) =
+        (adds_rounds(), adds_rounds().replacen("add r5, r5, #1", "add r5, r5, #3", 1));
+    let (old, new) = (code(&once), code(&thrice));
+    let changed = (0..old.len()).find(|&at| old[at] != new[at]).unwrap();
+    let mut array = one_core(&once).array().unwrap();
+    // A word that stays what it is, then one that is another: neither starts the core over.
+    for (at, word, expected) in [(0, old[0], 1), (0, old[0], 2), (changed, new[changed], 5)] {
+        let mut stream = stream(0, 0, WORDS);
+        let register = address(0, COMPUTE, 0x20000 + 4 * at as u32);
+        let write = RegisterOp::BlockWrite { address: register, data: vec![word] };
+        stream.ops.insert(0, TxnOp::Register(write));
+        let (result, _) = run(&mut array, &stream, &[0; 32], 32).unwrap();
+        assert_eq!(result, vec![expected; 32], "word {at}");
+    }
+}
+
+#[test]
+fn a_core_knows_where_it_is() {
+    for column in [0, 1] {
+        let mut design = Design::new(2);
+        streams(&mut design, column, column);
+        let program = adds_one(OWN_MEMORY).replacen("add r3, r3, #1", "mov r3, core_id", 1);
+        core(&mut design, column, &program);
+        let mut array = design.array().unwrap();
+        let stream = stream(column, column, WORDS);
+        let (result, _) = run(&mut array, &stream, &counting(WORDS), 32).unwrap();
+        assert_eq!(result, vec![column << 16 | 2; 32]);
+    }
 }

@@ -70,12 +70,12 @@ fn calls_of_all_shapes_follow_one_configuration() {
 
 #[test]
 fn no_latency_and_no_order_of_events_changes_a_result() {
-    for spacing in [Spacing::CONSERVATIVE, Spacing::DOCUMENTED] {
+    for spacing in [Spacing::CONSERVATIVE, Spacing::PIPELINED, Spacing::DOCUMENTED] {
         let design = Design::spaced(&spacing).unwrap();
         let container = xclbin(&design);
         for (seed, shape) in (1..).zip(&SHAPES[..5]) {
             let latencies = match spacing {
-                Spacing::CONSERVATIVE => {
+                Spacing::CONSERVATIVE | Spacing::PIPELINED => {
                     vec![Latency::Shortest, Latency::Documented, Latency::Longest, Latency::Checked]
                 }
                 _ => vec![Latency::Documented],
@@ -131,7 +131,7 @@ proptest! {
     ) {
         let (spacing, latency) = match is_tight {
             true => (Spacing::DOCUMENTED, Latency::Documented),
-            false => (Spacing::CONSERVATIVE, Latency::Longest),
+            false => (Spacing::PIPELINED, Latency::Longest),
         };
         let design = Design::spaced(&spacing).unwrap();
         let mut array = Array::configure(&xclbin(&design), options(Some(seed), latency)).unwrap();

@@ -16,6 +16,7 @@ use onebit_aie::gemm::{
     ACTIVATION_GRANULE_BYTES, OUTPUT_GRANULE_BYTES, Results, Shape, Tiling, WEIGHT_GRANULE_BYTES,
     cost, pack,
 };
+use onebit_aie::isa::Bundle;
 use onebit_aie_emu::Fault;
 use onebit_aie_emu::bus::Bus;
 use onebit_aie_emu::core::{Core, LatencyModel, Status};
@@ -249,6 +250,7 @@ fn program_multiplies_under_every_latency_it_is_made_for() {
             (Spacing::CONSERVATIVE, one, eight),
             (Spacing::CONSERVATIVE, least, most),
             (Spacing::DOCUMENTED, least, most),
+            (Spacing::PIPELINED, LatencyModel::minimum(), LatencyModel::maximum()),
         ] {
             check(shape, &spacing, Core::new(&shortest), [0, 0]);
             check(shape, &spacing, Core::new(&longest), [0, 1]);
@@ -287,4 +289,70 @@ fn longer_latencies_than_it_is_made_for_break_the_program() {
     assert_ne!(run(&tiling, &code, slow, &operands, place).map(|run| run.0.output.1), Ok(good));
     let checked = Core::checked(&LatencyModel::documented(), &uniform(12));
     assert!(run(&tiling, &code, checked, &operands, place).is_err());
+}
+
+/// Cycles of the core in which it issued a product, with the accumulator.
+fn products(spacing: &Spacing, mut core: Core, shape: &Shape) -> Vec<(u64, String)> {
+    let tiling = Tiling::new(shape).unwrap();
+    let code = kernel::program(spacing).unwrap().code;
+    let operands = Operands::random(shape, 32, 5);
+    let own: Vec<u8> =
+        operands.activations(&tiling)[..].chunks(1024).step_by(4).flatten().copied().collect();
+    let weights = pack::weights(&tiling, &operands.weights);
+    let weights = weights[..tiling.weight_bytes() as usize].to_vec();
+    let mut tile = Tile::new(&tiling, own, weights);
+    core.write_program(0, &code).unwrap();
+    core.enable();
+    let (mut products, mut idle) = (Vec::new(), 0);
+    while idle < 100 {
+        tile.transfer();
+        let (cycle, pc) = (core.cycle(), core.pc() as usize);
+        if core.step(&mut tile).unwrap() != Status::Ran {
+            idle += 1;
+            continue;
+        }
+        idle = 0;
+        let word = Bundle::decode(&code, pc).unwrap().to_string();
+        if let Some((_, rest)) = word.split_once("vmac ") {
+            products.push((cycle, rest[..3].to_owned()));
+        }
+    }
+    products
+}
+
+/// Cycles from a product to the next one on its accumulator while bricks follow each other.
+fn intervals(spacing: &Spacing, core: Core) -> Vec<u64> {
+    // Two units a column, one segment of four bricks: one run of the loop.
+    let shape = Shape { n: 128, k: 256, group: 256, results: Results::Combined };
+    let products = products(spacing, core, &shape);
+    assert_eq!(products.len(), 4 * 8 * 4, "products of four bricks, two units, two planes");
+    let mut intervals: Vec<u64> = Vec::new();
+    for accumulator in ["dm0", "dm1", "dm2", "dm3"] {
+        let own: Vec<u64> =
+            products.iter().filter(|(_, dm)| dm == accumulator).map(|(cycle, _)| *cycle).collect();
+        assert_eq!(own.len(), 32, "{accumulator}");
+        intervals.extend(own.windows(2).map(|pair| pair[1] - pair[0]));
+    }
+    intervals
+}
+
+/// Four products every four cycles, one on each accumulator, from a unit's first brick to its last,
+/// and by no other latencies another number.
+#[test]
+fn steps_follow_each_other_every_four_cycles() {
+    let (shortest, longest) = (LatencyModel::minimum(), LatencyModel::maximum());
+    for core in [
+        Core::new(&shortest),
+        Core::new(&longest),
+        Core::new(&LatencyModel::documented()),
+        Core::checked(&shortest, &longest),
+    ] {
+        let intervals = intervals(&Spacing::PIPELINED, core);
+        assert_eq!(intervals, vec![4; intervals.len()]);
+    }
+    for (spacing, cycles) in [(Spacing::DOCUMENTED, 4), (Spacing::CONSERVATIVE, 8)] {
+        let intervals = intervals(&spacing, Core::new(&LatencyModel::documented()));
+        assert_eq!(intervals, vec![cycles; intervals.len()]);
+        assert_eq!(kernel::program(&spacing).unwrap().cycles_of("brick") as u64, 8 * cycles);
+    }
 }

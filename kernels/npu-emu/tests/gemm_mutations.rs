@@ -29,9 +29,10 @@ enum Mutation {
 
 use Mutation::{Call, Missing, Program, Word};
 
-/// Two products: with one sum for each output and both planes combined, and the contrary.
+/// Two products: with one sum for each output, both planes combined and a unit without a second,
+/// and the contrary.
 const SHAPES: [Shape; 2] = [
-    Shape { n: 640, k: 576, group: 576, results: Results::Combined },
+    Shape { n: 704, k: 576, group: 576, results: Results::Combined },
     Shape { n: 1536, k: 768, group: 256, results: Results::Separate },
 ];
 
@@ -43,25 +44,32 @@ const MUTATIONS: &[(&str, Mutation)] = &[
     // The program of the compute tiles.
     ("activations never given back", Program { label: "segment_end", from: "rel #48, r9", to: "nopx" }),
     ("one granule of activations given back", Program { label: "segment_end", from: "rel #48, r9", to: "rel #48, r14" }),
-    ("weights never given back", Program { label: "weights_done", from: "rel #50, r14", to: "nopx" }),
+    ("weights never given back", Program { label: "weights_done", from: "rel #50, r26", to: "nopx" }),
     ("the call's last weights never given back", Program { label: "drop_weights", from: "rel #50, r14", to: "nopx" }),
     ("results never announced", Program { label: "combined", from: "rel #53, r14", to: "nopx" }),
     ("results of one plane never announced", Program { label: "separate_low", from: "rel #53, r14", to: "nopx" }),
     ("activations not waited for", Program { label: "segment", from: "acq #49, r11", to: "nopx" }),
-    ("weights not waited for", Program { label: "next_weights", from: "acq #51, r13", to: "nopx" }),
+    ("weights not waited for", Program { label: "next_weights", from: "acq #51, r25", to: "nopx" }),
     ("room for results not waited for", Program { label: "separate_low", from: "acq #52, r13", to: "nopx" }),
     ("a call's parameters not waited for", Program { label: "call", from: "acq #49, r13", to: "nopx" }),
-    ("one brick too few", Program { label: "brick", from: "add r5, r5, #-1", to: "add r5, r5, #-2" }),
-    ("a granule of weights has a brick less", Program { label: "brick", from: "add r12, r12, #-1", to: "add r12, r12, #-2" }),
-    ("a loop's condition turned round", Program { label: "unit_end", from: "jnz r4", to: "jz r4" }),
+    ("one brick too few", Program { label: "sums", from: "add r5, r9, #-1", to: "add r5, r9, #-2" }),
+    ("a brick of weights skipped", Program { label: "setup", from: "movxm r31, #512", to: "movxm r31, #1024" }),
+    ("a loop's condition turned round", Program { label: "pair_end", from: "jnz r4", to: "jz r4" }),
     ("a jump to the wrong loop", Program { label: "segment_end", from: "jnz r3, #@segment", to: "jnz r3, #@group" }),
-    ("a delay slot too few", Program { label: "unit_end", from: "  nop\n", to: "" }),
-    ("the ring of activations half as long", Program { label: "setup", from: "movxm r17, #8191", to: "movxm r17, #4095" }),
+    ("a delay slot too few", Program { label: "pair_end", from: "  nop\n", to: "" }),
+    ("the rings half as long", Program { label: "setup", from: "movxm r17, #8191", to: "movxm r17, #4095" }),
     ("weights from 64 bytes on", Program { label: "setup", from: "movxm r28, #507904", to: "movxm r28, #507968" }),
     ("another product", Program { label: "setup", from: "movxm r30, #776", to: "movxm r30, #768" }),
     ("the high plane counts 64 times", Program { label: "combined", from: "vadd.32 x3, x3, x3", to: "nopm" }),
-    ("the planes change places", Program { label: "brick", from: "vmac dm0, dm0, x0, x2", to: "vmac dm0, dm0, x1, x2" }),
+    ("the planes change places", Program { label: "brick", from: "vmac dm0, dm0", to: "vmac dm1, dm1" }),
     ("sums of a segment start from zero", Program { label: "segment_end", from: "mov m0, m1", to: "mov m0, r0" }),
+    ("the second unit's sums in the first's place", Program { label: "pair_sums", from: "padda [p3], m1", to: "nopa" }),
+    ("a load into another register", Program { label: "last_brick", from: "vldb x2, [p6]", to: "vldb x3, [p6]" }),
+    ("the last turn repeated", Program { label: "brick", from: "jnz r5, #@brick", to: "jnz r9, #@brick" }),
+    ("a single unit taken for two", Program { label: "pair", from: "nez r12, r25", to: "nez r12, r4" }),
+    ("granules needed counted as those done with", Program { label: "pair", from: "ashl r27, r27, r16", to: "lshl r27, r27, r0" }),
+    ("the wrong pointer set", Program { label: "brick", from: "mov p1, r25", to: "mov p6, r25" }),
+    ("a turn that misses its last word", Program { label: "brick", from: "  vmac dm1, dm1, x8, x9, r30; vlda x7, [p0], #64\n", to: "" }),
     ("a parameter used before its load lands", Program { label: "call", from: "  nop\n  sub r11", to: "  sub r11" }),
     // The configuration.
     ("no room in the ring of weights", Word { column: 3, row: 1, offset: 0xc0100, word: 0, change: |_| 0 }),

@@ -70,7 +70,7 @@ fn modelled_time_is_near_the_memory_bound() {
         // So few outputs that the activations take longer than the weights; fused, they are more.
         let limit = if product == (192, 576) { 1.5 } else { 1.25 };
         assert!((1.0..=limit).contains(&ratio), "{product:?}: {ratio}");
-        assert!(cost.core < 0.75 * cost.streaming(), "{product:?}: the cores decide");
+        assert!(cost.core < 0.3 * cost.streaming(), "{product:?}: the cores decide");
     }
 }
 
@@ -105,7 +105,7 @@ fn a_call_is_small_and_says_what_it_is_told_to() {
 
 #[test]
 fn the_container_is_read_back_as_the_configuration() {
-    for spacing in [Spacing::CONSERVATIVE, Spacing::DOCUMENTED] {
+    for spacing in [Spacing::CONSERVATIVE, Spacing::PIPELINED, Spacing::DOCUMENTED] {
         let design = Design::spaced(&spacing).unwrap();
         let bytes = design.xclbin().unwrap().to_bytes().unwrap();
         assert_eq!(bytes, Design::spaced(&spacing).unwrap().xclbin().unwrap().to_bytes().unwrap());

@@ -24,6 +24,21 @@ pub const BUFFER_ALIGN: usize = 64;
 /// The byte layout of each class stands in docs/plan-format.md; `onebit-cpu` packs and reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum StorageClass {
+    /// 1-bit codes standing for -1 and 1, f16 scale per 128 (1.125 bits).
+    B1D,
+    /// 2-bit codes standing for -1..=2, f16 scale per 128 (2.125 bits): ternary formats.
+    T2D,
+    /// 2-bit codes, u8 sub-scale and sub-minimum per 16, f16 scales per 256 (3.125 bits).
+    Q2K,
+    /// 3-bit codes standing for -4..=3, i8 sub-scale per 16, f16 scale per 256 (3.625 bits).
+    Q3K,
+    /// 4-bit codes standing for the levels of E2M1, a power of two per 32 (4.25 bits).
+    M4E,
+    /// 4-bit codes standing for the levels of IQ4_NL, i8 sub-scale per 32, f16 scale per 256
+    /// (4.375 bits).
+    N4K,
+    /// 4-bit codes standing for the levels of IQ4_NL, f16 scale per 32 (4.5 bits).
+    N4D,
     /// 4-bit codes 0..=15 standing for -8..=7, f16 scale per 32 (4.5 bits).
     Q4D,
     /// 4-bit codes, f16 scale and f16 minimum per 32 (5 bits).
@@ -50,7 +65,14 @@ pub enum StorageClass {
 }
 
 impl StorageClass {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 20] = [
+        Self::B1D,
+        Self::T2D,
+        Self::Q2K,
+        Self::Q3K,
+        Self::M4E,
+        Self::N4K,
+        Self::N4D,
         Self::Q4D,
         Self::Q4DM,
         Self::Q5D,
@@ -333,6 +355,9 @@ pub const ARRAY_LEVELS: f32 = 16383.0;
 /// One product of a neural processor's array. Lives in the plan's constants; all its numbers
 /// follow from n, k and group, except those that say where things are.
 ///
+/// Groups of k follow each other; the last of several may be shorter, and counts as if zeros
+/// followed it.
+///
 /// Weights are int8, in the order column of the array, pass, segment, unit of 8 outputs, brick of
 /// 64 k, 8 k, k, output; each column ends with zeros up to [`ARRAY_GRANULE`]. Column c has the
 /// outputs from `c * passes * units * 8` on. Scales are `f32[groups][n]`.
@@ -349,7 +374,8 @@ pub struct ArrayProduct {
     pub n: u32,
     /// Elements of a row of activations.
     pub k: u32,
-    /// k that share a sum and a scale: divides k, at most [`ARRAY_GROUP`].
+    /// k that share a sum and a scale: all of k, or a multiple of [`ARRAY_BRICK`]; at most
+    /// [`ARRAY_GROUP`].
     pub group: u32,
     /// How often the activations go by.
     pub passes: u32,
@@ -364,7 +390,14 @@ pub struct ArrayProduct {
 impl ArrayProduct {
     /// Groups of k.
     pub const fn groups(&self) -> usize {
-        (self.k / self.group) as usize
+        self.k.div_ceil(self.group) as usize
+    }
+
+    /// The k of group `group`.
+    pub const fn group_range(&self, group: usize) -> std::ops::Range<usize> {
+        let (start, k) = (group * self.group as usize, self.k as usize);
+        let end = start + self.group as usize;
+        start..if end < k { end } else { k }
     }
 
     /// Bricks of a group.
@@ -408,9 +441,14 @@ impl ArrayProduct {
 /// round_ties_even(x * (`[`ARRAY_LEVELS`]` / max|x|))`, all 0 when that quotient is not finite: max|x|
 /// is 0, or so small that the group counts as 0, or not a number, which d then is too. Sums are
 /// exact, so that the array and the CPU give the same bits. Splits the work over the team by itself.
+///
+/// `products` points at `count` products, at least one, of the same k, group and output stride.
+/// They read the same activations, and the outputs of each follow those of the one before: row r of
+/// product i starts at `out + r * out_stride` and the n of all products before i.
 pub type ArrayFn = unsafe extern "C" fn(
     context: *const StepContext,
-    product: *const ArrayProduct,
+    products: *const ArrayProduct,
+    count: u32,
     x: *const f32,
     out: *mut f32,
     m: u32,

@@ -4,7 +4,7 @@
 mod gpu;
 mod spirv;
 
-use crate::abi::{ARRAY_GROUP, ARRAY_ROWS, BUFFER_ALIGN, KEY_TILE};
+use crate::abi::{ARRAY_BRICK, ARRAY_GROUP, ARRAY_ROWS, BUFFER_ALIGN, KEY_TILE};
 use crate::header::{HEADER_BYTES, Header, MAGIC};
 use crate::manifest::{ArrayPlan, ArrayWeights, Manifest, Requirement, Segment, SegmentKind};
 use crate::{FORMAT_VERSION, PAGE, PlanError, codec};
@@ -156,7 +156,37 @@ fn array(manifest: &Manifest) -> Result<(), PlanError> {
     }
     let Some(plan) = &manifest.array else { return Ok(()) };
     array_calls(manifest, plan)?;
-    plan.products.iter().try_for_each(|product| array_product(manifest, plan, product))
+    plan.products.iter().try_for_each(|product| array_product(manifest, plan, product))?;
+    array_groups(plan)
+}
+
+/// Each product is in one group, whose calls take no longer than was asked for.
+fn array_groups(plan: &ArrayPlan) -> Result<(), PlanError> {
+    let mut next = 0;
+    for (index, group) in plan.groups.iter().enumerate() {
+        let place = || format!("array group {index}");
+        let end = group.first.checked_add(group.count).map(|end| end as usize);
+        let members = end.and_then(|end| plan.products.get(group.first as usize..end));
+        let (Some([first, rest @ ..]), true) = (members, group.first as usize == next) else {
+            let expected = format!("products from {next} on, of {}", plan.products.len());
+            let found = format!("{} from {} on", group.count, group.first);
+            return Err(PlanError::malformed(place(), expected, found));
+        };
+        next += 1 + rest.len();
+        let agree =
+            |other: &ArrayWeights| (other.columns, other.group) == (first.columns, first.group);
+        if !rest.iter().all(agree) {
+            return Err(PlanError::malformed(place(), "products of the same k", "others"));
+        }
+        let seconds = |product: &ArrayWeights| plan.calls[product.call as usize].modelled_seconds;
+        let all = seconds(first) + rest.iter().map(seconds).sum::<f64>();
+        let in_time = all <= plan.group_seconds;
+        if !rest.is_empty() && !in_time {
+            let expected = format!("at most {} seconds", plan.group_seconds);
+            return Err(PlanError::malformed(place(), expected, all));
+        }
+    }
+    equal("products in array groups", plan.products.len() as u64, next as u64)
 }
 
 fn array_calls(manifest: &Manifest, plan: &ArrayPlan) -> Result<(), PlanError> {
@@ -183,9 +213,9 @@ fn array_product(
     range(&place(), product.columns, COUNT_LIMIT)?;
     range(&place(), product.group, ARRAY_GROUP as u32)?;
     let (rows, columns) = (u64::from(product.rows), u64::from(product.columns));
-    let groups = columns / u64::from(product.group);
-    if groups * u64::from(product.group) != columns {
-        let expected = format!("groups that divide {columns}");
+    let groups = columns.div_ceil(u64::from(product.group));
+    if groups > 1 && !product.group.is_multiple_of(ARRAY_BRICK as u32) {
+        let expected = format!("all of {columns} or a multiple of {ARRAY_BRICK}");
         return Err(PlanError::malformed(place(), expected, product.group));
     }
     let scales = rows * groups * size_of::<f32>() as u64;
@@ -198,10 +228,12 @@ fn array_product(
         let expected = format!("one of {} calls", plan.calls.len());
         return Err(PlanError::malformed(place(), expected, product.call));
     };
+    // What is behind the last k up to the end of its group is zeros that are there.
+    let depth = if groups > 1 { groups * u64::from(product.group) } else { columns };
     let least = [
-        ("activation bytes", call.activations, 2 * ARRAY_ROWS as u64 * columns),
+        ("activation bytes", call.activations, 2 * ARRAY_ROWS as u64 * depth),
         ("result bytes", call.results, 4 * ARRAY_ROWS as u64 * rows * groups),
-        ("weight bytes", product.bytes, rows * columns),
+        ("weight bytes", product.bytes, rows * depth),
     ];
     for (what, found, least) in least {
         if found < least {

@@ -88,17 +88,30 @@ fn array(out: &mut String, plan: &ArrayPlan) -> fmt::Result {
     for product in &plan.products {
         writeln!(
             out,
-            "  {:>10} {:>10} {:<7} call {:<3} group {:<4} rounding {:.5} [{}, {}] {}",
+            "  {:>10} {:>10} {:<7} call {:<3} group {:<4} rounding {:.5} expected |error| {:.3e} \
+             [{}, {}] {}",
             product.offset,
             product.bytes,
             product.format,
             product.call,
             product.group,
             product.rounding,
+            product.expected_error,
             product.rows,
             product.columns,
             product.tensors.join(" + ")
         )?;
+    }
+    writeln!(
+        out,
+        "\narray groups: {} of at most {:.1} us; those of several products:",
+        plan.groups.len(),
+        plan.group_seconds * 1e6
+    )?;
+    let chains = plan.groups.iter().enumerate().filter(|(_, group)| group.count > 1);
+    for (index, group) in chains {
+        let last = group.first + group.count - 1;
+        writeln!(out, "  {index:>3} products {} to {last}", group.first)?;
     }
     Ok(())
 }

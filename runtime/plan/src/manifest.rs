@@ -148,6 +148,19 @@ pub struct ArrayPlan {
     pub calls: Vec<ArrayCall>,
     /// By [`crate::abi::ArrayProduct::index`].
     pub products: Vec<ArrayWeights>,
+    /// What is submitted at once, in the order of the products.
+    pub groups: Vec<ArrayGroup>,
+    /// Modelled seconds that the calls of a group take together at most, unless it is one call.
+    pub group_seconds: f64,
+}
+
+/// Consecutive products of one stack of weights, which read the same activations: one submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrayGroup {
+    /// Index among the products.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// The instruction stream of products of one shape, for 32 rows.
@@ -171,11 +184,13 @@ pub struct ArrayCall {
 pub struct ArrayWeights {
     /// Source tensors, stacked by rows.
     pub tensors: Vec<String>,
-    /// Block format in the GGUF.
+    /// Block formats in the GGUF, without repetition: `q4_k + q6_k`.
     pub format: String,
+    /// Where its rows begin in the stack: 0 but for a stack that takes several calls.
+    pub first_row: u32,
     pub rows: u32,
     pub columns: u32,
-    /// k that share a scale.
+    /// k that share a scale; the last of several groups may be shorter.
     pub group: u32,
     /// Index among the calls.
     pub call: u32,
@@ -184,4 +199,8 @@ pub struct ArrayWeights {
     pub bytes: u64,
     /// Root of the mean square of what rounding to int8 changed, relative to that of the weights.
     pub rounding: f32,
+    /// Expected |error| of an output, for activations of mean square 1: what the roundings of
+    /// weights and activations change, averaged over outputs. The formula stands in
+    /// docs/npu-gemm.md.
+    pub expected_error: f32,
 }

@@ -1,7 +1,8 @@
 //! A plan's part for a neural processor: written, read, and refused where it does not fit itself.
 
 use onebit_plan::manifest::{
-    ArrayCall, ArrayPlan, ArrayWeights, Entry, Manifest, Memory, ModelInfo, Provenance, SegmentKind,
+    ArrayCall, ArrayGroup, ArrayPlan, ArrayWeights, Entry, Manifest, Memory, ModelInfo, Provenance,
+    SegmentKind,
 };
 use onebit_plan::{PlanError, PlanFile, PlanWriter};
 
@@ -50,6 +51,7 @@ fn manifest() -> Manifest {
             products: vec![ArrayWeights {
                 tensors: vec!["output.weight".into()],
                 format: "q4_0".into(),
+                first_row: 0,
                 rows: 64,
                 columns: 64,
                 group: 64,
@@ -57,7 +59,10 @@ fn manifest() -> Manifest {
                 offset: 0,
                 bytes: 64 * 64,
                 rounding: 0.01,
+                expected_error: 0.05,
             }],
+            groups: vec![ArrayGroup { first: 0, count: 1 }],
+            group_seconds: 0.25,
         }),
         gpu: None,
     }
@@ -91,7 +96,7 @@ fn a_part_that_does_not_fit_is_refused() {
     let changes: [(&str, Change); 14] = [
         ("no group", |_, product| product.group = 0),
         ("a group whose sums overflow", |_, product| product.group = 2048),
-        ("a group that does not divide", |_, product| product.group = 48),
+        ("groups that are no bricks", |_, product| product.group = 48),
         ("groups without end", |_, product| (product.columns, product.group) = (u32::MAX, 1)),
         ("no rows", |_, product| product.rows = 0),
         ("more rows than bytes", |_, product| product.rows = 65),
@@ -111,6 +116,53 @@ fn a_part_that_does_not_fit_is_refused() {
         let error = write(&SEGMENTS, manifest).expect_err(what);
         assert!(matches!(error, PlanError::Malformed { .. }), "{what}: {error}");
     }
+}
+
+/// Two products of half the rows each, one behind the other.
+fn manifest_of_two() -> Manifest {
+    let mut manifest = manifest();
+    let part = manifest.array.as_mut().unwrap();
+    (part.calls[0].weights, part.products[0].bytes) = (32 * 64, 32 * 64);
+    part.products[0].rows = 32;
+    let second = ArrayWeights { first_row: 32, offset: 32 * 64 + 128, ..part.products[0].clone() };
+    part.products.push(second);
+    part.groups[0].count = 2;
+    manifest
+}
+
+#[test]
+fn groups_hold_each_product_once_and_keep_to_their_time() {
+    write(&SEGMENTS, manifest_of_two()).unwrap();
+    let group = |first, count| ArrayGroup { first, count };
+    let mut apart = manifest_of_two();
+    apart.array.as_mut().unwrap().groups = vec![group(0, 1), group(1, 1)];
+    apart.array.as_mut().unwrap().group_seconds = 1e-9;
+    write(&SEGMENTS, apart).unwrap();
+    for groups in [
+        vec![],
+        vec![group(0, 0)],
+        vec![group(0, 1)],
+        vec![group(1, 1)],
+        vec![group(0, 3)],
+        vec![group(0, 1), group(0, 1)],
+        vec![group(0, 2), group(1, 1)],
+        vec![group(1, u32::MAX)],
+    ] {
+        let mut manifest = manifest_of_two();
+        let text = format!("{groups:?}");
+        manifest.array.as_mut().unwrap().groups = groups;
+        let error = write(&SEGMENTS, manifest).expect_err(&text);
+        assert!(matches!(error, PlanError::Malformed { .. }), "{text}: {error}");
+    }
+    // Each of the two calls takes 1e-4 seconds.
+    for seconds in [1.9e-4, f64::NAN] {
+        let mut manifest = manifest_of_two();
+        manifest.array.as_mut().unwrap().group_seconds = seconds;
+        assert!(write(&SEGMENTS, manifest).is_err(), "{seconds}");
+    }
+    let mut other = manifest_of_two();
+    other.array.as_mut().unwrap().products[1].columns = 63;
+    assert!(write(&SEGMENTS, other).is_err(), "another k");
 }
 
 #[test]

@@ -25,19 +25,11 @@ pub const SYNC_BUFFER: u32 = read_write::<SyncBuffer>(COMMAND_BASE + 5);
 pub const EXECUTE_COMMAND: u32 = read_write::<ExecuteCommand>(COMMAND_BASE + 6);
 /// `DRM_IOCTL_AMDXDNA_GET_INFO`.
 pub const GET_INFO: u32 = read_write::<GetInfo>(COMMAND_BASE + 7);
-/// `DRM_IOCTL_AMDXDNA_SET_STATE`.
-pub const SET_STATE: u32 = read_write::<SetState>(COMMAND_BASE + 8);
 /// `DRM_IOCTL_AMDXDNA_WAIT_CMD`. Kernels whose driver is the one of Linux itself lack it.
 pub const WAIT_COMMAND: u32 = write::<WaitCommand>(COMMAND_BASE + 9);
-/// `DRM_IOCTL_AMDXDNA_GET_ARRAY`.
-pub const GET_ARRAY: u32 = read_write::<GetArray>(COMMAND_BASE + 10);
 
 /// `AMDXDNA_INVALID_ADDR`: an address that is not there (yet).
 pub const INVALID_ADDRESS: u64 = u64::MAX;
-/// `AMDXDNA_INVALID_CTX_HANDLE`.
-pub const INVALID_CONTEXT: u32 = 0;
-/// `AMDXDNA_INVALID_BO_HANDLE`.
-pub const INVALID_BUFFER: u32 = 0;
 /// `AMDXDNA_INVALID_FENCE_HANDLE`.
 pub const INVALID_SYNCOBJ: u32 = 0;
 /// `AMDXDNA_QOS_NORMAL_PRIORITY`.
@@ -210,26 +202,12 @@ plain! {
         bytes: u32,
         buffer: u64,
     }
-    /// `struct amdxdna_drm_set_state`.
-    SetState {
-        parameter: u32,
-        bytes: u32,
-        buffer: u64,
-    }
     /// `struct amdxdna_drm_wait_cmd`.
     WaitCommand {
         context: u32,
         /// Milliseconds; zero waits for ever.
         timeout: u32,
         sequence: u64,
-    }
-    /// `struct amdxdna_drm_get_array`.
-    GetArray {
-        query: u32,
-        element_bytes: u32,
-        elements: u32,
-        pad: u32,
-        buffer: u64,
     }
     /// `struct amdxdna_drm_query_aie_version`.
     ArrayVersion {
@@ -273,9 +251,7 @@ const _: () = {
     assert!(SYNC_BUFFER == 0xc018_6445);
     assert!(EXECUTE_COMMAND == 0xc038_6446);
     assert!(GET_INFO == 0xc010_6447);
-    assert!(SET_STATE == 0xc010_6448);
     assert!(WAIT_COMMAND == 0x4010_6449);
-    assert!(GET_ARRAY == 0xc018_644a);
 };
 
 const _: () = {

@@ -8,7 +8,7 @@ use core::mem::{offset_of, size_of};
 use bytemuck::{Pod, Zeroable};
 
 /// Words of a payload that the header's count can say.
-pub const PAYLOAD_WORDS_AT_MOST: u32 = 0x7ff;
+const PAYLOAD_WORDS_AT_MOST: u32 = 0x7ff;
 /// Most commands of a chain that the driver takes (`MAX_CHAINED_SUB_CMD`).
 pub const CHAIN_AT_MOST: usize = 64;
 /// Bytes of the driver's own buffer that the slots of a chain must fit (`MAX_CHAIN_CMDBUF_SIZE`).
@@ -31,12 +31,8 @@ pub mod opcode {
     pub const START_CU: u32 = 0;
     /// `ERT_CMD_CHAIN`: a [`super::ChainHeader`] and handles of command buffers, a u64 each.
     pub const CMD_CHAIN: u32 = 19;
-    /// `ERT_START_NPU`: a mask of units, a [`super::StartNpu`] and arguments.
+    /// `ERT_START_NPU`: what newer programs send instead of `ERT_START_CU`.
     pub const START_NPU: u32 = 20;
-    /// `ERT_START_NPU_PREEMPT`.
-    pub const START_NPU_PREEMPT: u32 = 21;
-    /// `ERT_START_NPU_PREEMPT_ELF`.
-    pub const START_NPU_PREEMPT_ELF: u32 = 22;
 }
 
 /// `enum ert_cmd_state`.
@@ -120,15 +116,6 @@ pub struct ChainHeader {
     pub reserved: [u32; 3],
 }
 
-/// The start of the payload of `ERT_START_NPU` after its mask (`struct amdxdna_cmd_start_npu`).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct StartNpu {
-    pub instructions: u64,
-    pub instruction_bytes: u32,
-    pub properties: u32,
-}
-
 /// What replaces the payload of a command whose state became `TIMEOUT`, in drivers that say which
 /// family the array is of (`struct amdxdna_ctx_health_data`, version 1).
 #[repr(C)]
@@ -170,7 +157,6 @@ const _: () = {
     assert!(size_of::<StartUnit>() - 4 <= 4 * START_UNIT_WORDS_AT_MOST);
     assert!(size_of::<ChainHeader>() == 24);
     assert!(offset_of!(ChainHeader, error_index) == 8);
-    assert!(size_of::<StartNpu>() == 16);
     assert!(size_of::<Health>() == 32);
     assert!(offset_of!(Health, report) == 8);
 };

@@ -217,7 +217,7 @@ impl Product<'_> {
 let tile = {first} + turn_tile;
 if (tile >= {}u) {{ break; }}
 {body}}}",
-            walk::bound(shape, self.tiles),
+            walk::bound(shape, 1, self.tiles),
             tiles(part.n)
         )
     }

@@ -48,7 +48,7 @@ pub(crate) fn walk(shape: &Shape, streams: &[Stream], x: &Activations) -> String
             let body = steps(shape, streams, x, "s", 0, shape.unroll);
             out += &format!(
                 "for (var turn = 0u; turn < {}; turn += 1u) {{\nlet s = turn * {}u;\n{body}}}\n",
-                bound(shape, turns),
+                bound(shape, streams.len(), turns),
                 shape.unroll
             );
         }
@@ -65,14 +65,19 @@ pub(crate) fn walk(shape: &Shape, streams: &[Stream], x: &Activations) -> String
     out
 }
 
-/// The end of a loop of so many turns as WGSL. With several rows it looks as if it depended on
-/// their number: compilers that unroll short loops move all loads to the front, and registers run
-/// out.
-pub(crate) fn bound(shape: &Shape, turns: usize) -> String {
-    match shape.m {
-        1 => format!("{turns}u"),
-        _ => format!("({turns}u + (rows >> 16u))"),
+/// The end of a loop of so many turns as WGSL: plain where one row and one matrix are walked, and
+/// [`opaque`] where that would be too much.
+pub(crate) fn bound(shape: &Shape, streams: usize, turns: usize) -> String {
+    match (shape.m, streams) {
+        (1, 1) => format!("{turns}u"),
+        _ => opaque(turns),
     }
+}
+
+/// A bound that looks as if it depended on the number of rows. Compilers that unroll short loops
+/// move all loads to the front, and registers run out; or the code outgrows its cache.
+pub(crate) fn opaque(turns: usize) -> String {
+    format!("({turns}u + (rows >> 16u))")
 }
 
 fn is_wide(stream: &Stream) -> bool {

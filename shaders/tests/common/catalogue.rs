@@ -70,6 +70,7 @@ pub fn gated() -> Vec<Kernel> {
         }
     }
     push([StorageClass::Q4D, StorageClass::Q6K], 4);
+    push([StorageClass::N4K, StorageClass::M4E], 4);
     kernels
 }
 

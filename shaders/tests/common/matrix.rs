@@ -129,7 +129,12 @@ impl Drawn {
         let code = |r: &mut Random| match kind {
             Kind::Least => least,
             Kind::Greatest => greatest,
-            _ => least + r.below((greatest - least + 1) as u32) as i32,
+            _ => loop {
+                let code = least + r.below((greatest - least + 1) as u32) as i32;
+                if layout.has_value(code as i8) {
+                    break code;
+                }
+            },
         };
         let size = |r: &mut Random| match kind {
             Kind::Huge => 65504.0 * (0.75 + 0.25 * r.float().abs()),
@@ -140,7 +145,8 @@ impl Drawn {
         let codes: Vec<i8> = (0..k).map(|_| code(r) as i8).collect();
         let supers = match layout.blocks() {
             1 => k / BLOCK,
-            _ => k / 256,
+            _ if layout.scales == ScaleForm::Span => k / 128,
+            _ => k.div_ceil(256),
         };
         let subs = if layout.has_groups() { k / 16 } else { k / BLOCK };
         Self {
@@ -148,7 +154,14 @@ impl Drawn {
             d: (0..supers).map(|_| half(r)).collect(),
             m: (0..supers).map(|_| half(r)).collect(),
             sub: (0..subs).map(|_| r.word() as i8).collect(),
-            sub_min: (0..subs).map(|_| r.word() as u8).collect(),
+            sub_min: (0..subs)
+                .map(|_| match (layout.scales, kind) {
+                    (ScaleForm::Exponent, Kind::Tiny) => 2 + r.below(60) as u8,
+                    (ScaleForm::Exponent, Kind::Huge) => 210 + r.below(4) as u8,
+                    (ScaleForm::Exponent, _) => 112 + r.below(16) as u8,
+                    _ => r.word() as u8,
+                })
+                .collect(),
             scale: (0..k / 16).map(|_| size(r)).collect(),
             min: (0..k / 16).map(|_| size(r)).collect(),
         }
@@ -158,7 +171,9 @@ impl Drawn {
         let scales = match layout.scales {
             ScaleForm::Block => Scales::Block32 { d: &self.d, m: None },
             ScaleForm::BlockMin => Scales::Block32 { d: &self.d, m: Some(&self.m) },
-            ScaleForm::SuperMin | ScaleForm::Super => {
+            ScaleForm::Span => Scales::Span128 { d: &self.d },
+            ScaleForm::Exponent => Scales::Exponent32 { e: &self.sub_min },
+            ScaleForm::SuperMin | ScaleForm::Super | ScaleForm::PairMin | ScaleForm::SuperSub => {
                 Scales::Super { d: &self.d, dmin: &self.m, sub: &self.sub, sub_min: &self.sub_min }
             }
             ScaleForm::Group => Scales::Group16 { scale: &self.scale, min: None },
@@ -177,6 +192,13 @@ impl Drawn {
             ScaleForm::SuperMin => (
                 d(i / 256) * f64::from(self.sub[i / 32]),
                 -m(i / 256) * f64::from(self.sub_min[i / 32]),
+            ),
+            ScaleForm::Span => (d(i / 128), 0.0),
+            ScaleForm::Exponent => (2f64.powi(i32::from(self.sub_min[i / 32]) - 128), 0.0),
+            ScaleForm::SuperSub => (d(i / 256) * f64::from(self.sub[i / 32]), 0.0),
+            ScaleForm::PairMin => (
+                d(i / 256) * f64::from(self.sub[i / 16]),
+                -m(i / 256) * f64::from(self.sub_min[i / 16]),
             ),
             ScaleForm::Super => (d(i / 256) * f64::from(self.sub[i / 16]), 0.0),
             ScaleForm::Group => (f64::from(self.scale[i / 16]), 0.0),

@@ -2,21 +2,31 @@
 //! same bits at any number of threads, in any steps, and on the emulated array.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onebit_e2e::{Compiled, chunks, compile_bytes, normalised_error, run};
 use onebit_plan::manifest::SegmentKind;
+use onebit_rt::driver::Row;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
-use onebit_rt::driver::npu::{Device, open};
+use onebit_rt::driver::npu::software::{Setup, SoftwareDriver};
+use onebit_rt::driver::npu::{Device, Errno, Ioctl, IoctlContext, MappingId, open};
 use onebit_test_support::{Random, TINY_ARCHITECTURES, TinyOptions, tiny_model};
 use onebitc::Options;
+use onebitc::schedule::array::ArrayLimits;
 use onebitc::schedule::repack::Placement;
+use xrt_sys::accel::EXECUTE_COMMAND;
 
 /// Weights in int8 with a scale a row change about 1e-5 of a product's squares, activations in 15
 /// bits next to nothing; two layers of random weights add a few of them up.
 const TOLERANCE: f64 = 1e-3;
 
 fn tiny(arch: &str) -> Compiled {
-    let options = Options { context: Some(64), placement: Placement::Array, ..Options::default() };
+    tiny_within(arch, ArrayLimits::default())
+}
+
+fn tiny_within(arch: &str, array_limits: ArrayLimits) -> Compiled {
+    let placement = Placement::Array;
+    let options = Options { context: Some(64), placement, array_limits, ..Options::default() };
     compile_bytes(tiny_model(arch, &TinyOptions::default()), &options)
 }
 
@@ -66,4 +76,96 @@ fn the_emulated_array_gives_the_bits_of_the_cpu() {
     let mut driver = CpuDriver::load_with_array(Arc::clone(&compiled.plan), options, context)
         .expect("the plan loads");
     assert!(run(&mut driver, &steps) == reference);
+}
+
+/// A driver made of software that counts what is submitted to it.
+struct Counting {
+    driver: SoftwareDriver,
+    submitted: Arc<AtomicUsize>,
+}
+
+impl Ioctl for Counting {
+    fn ioctl(
+        &mut self,
+        number: u32,
+        argument: &mut [u8],
+        memory: &mut [&mut [u8]],
+    ) -> Result<(), Errno> {
+        if number == EXECUTE_COMMAND {
+            self.submitted.fetch_add(1, Ordering::Relaxed);
+        }
+        self.driver.ioctl(number, argument, memory)
+    }
+
+    fn map(&mut self, offset: u64, bytes: usize, alignment: usize) -> Result<MappingId, Errno> {
+        self.driver.map(offset, bytes, alignment)
+    }
+
+    fn address(&self, mapping: MappingId) -> u64 {
+        self.driver.address(mapping)
+    }
+
+    fn memory(&self, mapping: MappingId) -> &[u8] {
+        self.driver.memory(mapping)
+    }
+
+    fn memory_mut(&mut self, mapping: MappingId) -> &mut [u8] {
+        self.driver.memory_mut(mapping)
+    }
+}
+
+/// Logits of `steps` on the emulated array, and how many commands each step took.
+fn offloaded(compiled: &Compiled, steps: &[Vec<Row>]) -> (Vec<Vec<f32>>, usize) {
+    let submitted = Arc::new(AtomicUsize::new(0));
+    let driver = SoftwareDriver::new(Setup::default());
+    let counting = Counting { driver, submitted: Arc::clone(&submitted) };
+    let xclbin = compiled.plan.segment(SegmentKind::ArrayConfiguration);
+    let context = Box::new(IoctlContext::new(counting, xclbin).expect("our xclbin"));
+    let options = CpuOptions { threads: std::num::NonZeroUsize::new(2), slots: 1 };
+    let mut driver = CpuDriver::load_with_array(Arc::clone(&compiled.plan), options, context)
+        .expect("the plan loads");
+    let logits = run(&mut driver, steps);
+    let submitted = submitted.load(Ordering::Relaxed);
+    assert!(submitted.is_multiple_of(steps.len()), "steps are alike");
+    (logits, submitted / steps.len())
+}
+
+/// A product beyond what one call may do is several calls, which go to the driver in chains that
+/// keep to their modelled time; bits stay what they are.
+#[test]
+fn a_product_of_several_calls_goes_in_chains_that_keep_to_their_time() {
+    let whole = tiny("llama");
+    let tokens = tokens(9, whole.model.vocabulary());
+    let steps = chunks(&tokens, 0, 3);
+    let reference = run(&mut whole.driver(2), &steps);
+    let (logits, submitted) = offloaded(&whole, &steps);
+    assert!(logits == reference);
+    let part = whole.plan.manifest().array.as_ref().unwrap();
+    assert_eq!(submitted, part.products.len(), "one command for each product");
+    // Four products a layer and the head.
+    assert_eq!(submitted, 4 * whole.plan.manifest().model.layers as usize + 1);
+
+    // A call of these sizes is modelled with 60 us and a little: two fit a chain, three do not.
+    let split = tiny_within("llama", ArrayLimits { outputs: 64, group_seconds: 140e-6 });
+    let part = split.plan.manifest().array.as_ref().unwrap();
+    let head = part.products.last().unwrap();
+    assert_eq!(head.first_row + head.rows, split.model.vocabulary() as u32);
+    let calls = |seconds: &dyn Fn(f64) -> bool| {
+        let seconds_of =
+            |at: u32| part.calls[part.products[at as usize].call as usize].modelled_seconds;
+        part.groups.iter().all(|group| {
+            let range = group.first..group.first + group.count;
+            seconds(range.map(seconds_of).sum())
+        })
+    };
+    assert!(calls(&|seconds| seconds <= 140e-6));
+    assert!(part.groups.iter().all(|group| group.count <= 2));
+    let of_head =
+        part.groups.iter().filter(|g| part.products[g.first as usize].tensors == head.tensors);
+    let of_head: Vec<u32> = of_head.map(|group| group.count).collect();
+    assert_eq!(of_head, [2, 2, 1], "320 outputs in calls of 64");
+    let (logits, submitted) = offloaded(&split, &steps);
+    assert!(logits == reference, "on the array");
+    assert_eq!(submitted, part.groups.len());
+    assert!(run(&mut split.driver(3), &steps) == reference, "on the CPU");
 }

@@ -76,14 +76,86 @@ pub fn random_row(format: Format, elements: usize, deviation: f32, random: &mut 
         .collect()
 }
 
+/// Random weights written in place, for files of gigabytes. Other than [`random_row`], the minima
+/// of K formats centre each group of codes, as quantisers make them: otherwise groups would differ
+/// mostly by their offsets.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomBlocks {
+    format: Format,
+    deviation: f32,
+    /// Of codes that deviate by `deviation`; nothing for floats.
+    scale: f32,
+}
+
+impl RandomBlocks {
+    /// Weights of about that standard deviation.
+    pub fn new(format: Format, deviation: f32) -> Self {
+        let unscaled = Self { format, deviation, scale: 1.0 };
+        if format.is_float() {
+            return unscaled;
+        }
+        let mut sample = vec![0; 256 * format.block_bytes()];
+        unscaled.fill(&mut sample, &mut Random::new(0));
+        let mut decoded = vec![0.0; 256 * format.block_len()];
+        format.decode(&sample, &mut decoded).expect("a whole number of blocks");
+        let mean_square = decoded.iter().map(|x| x * x).sum::<f32>() / decoded.len() as f32;
+        Self { scale: deviation / mean_square.sqrt(), ..unscaled }
+    }
+
+    /// Fills `bytes`, whole blocks, with the next blocks of `random`.
+    pub fn fill(&self, bytes: &mut [u8], random: &mut Random) {
+        if self.format.is_float() {
+            let count = bytes.len() / self.format.block_bytes();
+            let values: Vec<f32> = (0..count).map(|_| self.deviation * random.normal()).collect();
+            bytes.copy_from_slice(&quantize(self.format, &values));
+            return;
+        }
+        random.fill(bytes);
+        for block in bytes.chunks_exact_mut(self.format.block_bytes()) {
+            let bits = random.next_u64();
+            let sign = if bits & 1 == 0 { 1.0 } else { -1.0 };
+            let jitter = 0.5 + (bits >> 40) as f32 / (1u64 << 24) as f32;
+            centre(self.format, block);
+            restrict(self.format, block);
+            set_scales(self.format, block, sign * self.scale * jitter);
+        }
+    }
+}
+
+/// Makes each group's minimum the one that centres its codes: the 6 or 4 bits of its minimum
+/// become those of its scale.
+fn centre(format: Format, block: &mut [u8]) {
+    match format {
+        // Twelve bytes of eight 6-bit scales and eight 6-bit minima (`get_scale_min_k4`).
+        Format::Q4K | Format::Q5K => {
+            for group in 0..4 {
+                block[4 + 4 + group] = block[4 + group];
+                let nibble = block[4 + 8 + group] & 0x0f;
+                block[4 + 8 + group] = nibble | (nibble << 4);
+            }
+        }
+        Format::Q2K => block[..16].iter_mut().for_each(|byte| *byte = (*byte & 0x0f) * 0x11),
+        _ => {}
+    }
+}
+
+/// Ternary models have the codes 0, 1 and 2 only; 3 becomes 1.
+fn restrict(format: Format, block: &mut [u8]) {
+    if format == Format::Tq2_0 {
+        block.iter_mut().for_each(|byte| *byte &= !((*byte & (*byte << 1)) & 0xaa));
+    }
+}
+
 /// A block of random codes under `scale`.
 fn random_block(format: Format, scale: f32, random: &mut Random) -> Vec<u8> {
     let mut block = vec![0; format.block_bytes()];
     random.fill(&mut block);
-    if format == Format::Tq2_0 {
-        // Ternary models have the codes 0, 1 and 2 only; 3 becomes 1.
-        block.iter_mut().for_each(|byte| *byte &= !((*byte & (*byte << 1)) & 0xaa));
-    }
+    restrict(format, &mut block);
+    set_scales(format, &mut block, scale);
+    block
+}
+
+fn set_scales(format: Format, block: &mut [u8], scale: f32) {
     for field in scale_fields(format) {
         match *field {
             F16(at, factor) => {
@@ -104,7 +176,6 @@ fn random_block(format: Format, scale: f32, random: &mut Random) -> Vec<u8> {
             }
         }
     }
-    block
 }
 
 /// Encodes `values` in a float format, Q4_0, Q4_1 or Q8_0, to the nearest code. Panics for other

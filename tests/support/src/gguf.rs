@@ -1,5 +1,7 @@
 //! Writes GGUF version 3. Layout: ggml's `gguf.h`.
 
+use std::ops::Range;
+
 use onebit_ir::quant::Format;
 
 const ALIGNMENT: usize = 32;
@@ -116,8 +118,26 @@ struct Tensor {
 #[derive(Clone, Debug)]
 enum Data {
     Bytes(Vec<u8>),
+    /// So many bytes that somebody else writes.
+    Later(u64),
     /// Bytes from the start of the data, whatever is there.
     At(u64),
+}
+
+/// Where everything of a file lies, for files too large to be held in memory.
+#[derive(Clone, Debug)]
+pub struct GgufLayout {
+    /// The bytes before the first tensor's data.
+    pub header: Vec<u8>,
+    /// Name and place in the file of each tensor that has data of its own, in file order.
+    pub tensors: Vec<(String, Range<u64>)>,
+}
+
+impl GgufLayout {
+    /// Bytes of the whole file.
+    pub fn length(&self) -> u64 {
+        self.tensors.last().map_or(self.header.len() as u64, |(_, range)| range.end)
+    }
 }
 
 /// A GGUF being written. Shapes are given outermost first, as everywhere but in the file.
@@ -165,12 +185,20 @@ impl GgufWriter {
         shape: &[usize],
         bytes: Vec<u8>,
     ) -> &mut Self {
-        let (width, rows) = shape.split_last().expect("a shape with dimensions");
-        let row_bytes = format.row_bytes(*width).expect("rows of whole blocks");
-        assert_eq!(bytes.len(), row_bytes * rows.iter().product::<usize>(), "{name} {shape:?}");
+        assert_eq!(bytes.len(), encoded_bytes(format, shape), "{name} {shape:?}");
+        self.add(name, format, shape, Data::Bytes(bytes))
+    }
+
+    /// Adds a tensor whose bytes are written by whoever asks for the [`layout`](Self::layout).
+    pub fn tensor_later(&mut self, name: &str, format: Format, shape: &[usize]) -> &mut Self {
+        let bytes = encoded_bytes(format, shape) as u64;
+        self.add(name, format, shape, Data::Later(bytes))
+    }
+
+    fn add(&mut self, name: &str, format: Format, shape: &[usize], data: Data) -> &mut Self {
         let shape = shape.iter().map(|&size| size as u64).collect();
         let type_id = format.info().ggml_type;
-        self.tensors.push(Tensor { name: name.into(), type_id, shape, data: Data::Bytes(bytes) });
+        self.tensors.push(Tensor { name: name.into(), type_id, shape, data });
         self
     }
 
@@ -201,38 +229,69 @@ impl GgufWriter {
         self.tensors.iter().map(|tensor| tensor.name.as_str())
     }
 
-    /// The bytes of the file.
+    /// The bytes of the file. Panics if a tensor's bytes were to come later.
     pub fn finish(&self) -> Vec<u8> {
-        let mut out = b"GGUF".to_vec();
-        out.extend(3u32.to_le_bytes());
-        out.extend((self.tensors.len() as u64).to_le_bytes());
-        out.extend((self.entries.len() as u64).to_le_bytes());
-        for (key, value) in &self.entries {
-            write_string(&mut out, key.as_bytes());
-            out.extend(value.type_id().to_le_bytes());
-            value.write(&mut out);
-        }
-        let mut data = Vec::new();
+        let GgufLayout { header: mut out, tensors: places } = self.layout();
+        let mut places = places.into_iter();
         for tensor in &self.tensors {
-            let offset = match &tensor.data {
-                Data::At(offset) => *offset,
+            match &tensor.data {
+                Data::At(_) => {}
+                Data::Later(_) => panic!("tensor {} has no bytes yet", tensor.name),
                 Data::Bytes(bytes) => {
-                    pad(&mut data);
-                    let offset = data.len() as u64;
-                    data.extend(bytes);
-                    offset
+                    let (_, place) = places.next().expect("a place for every tensor with data");
+                    out.resize(place.start as usize, 0);
+                    out.extend(bytes);
                 }
-            };
-            write_string(&mut out, tensor.name.as_bytes());
-            out.extend((tensor.shape.len() as u32).to_le_bytes());
-            tensor.shape.iter().rev().for_each(|size| out.extend(size.to_le_bytes()));
-            out.extend(tensor.type_id.to_le_bytes());
-            out.extend(offset.to_le_bytes());
+            }
         }
-        pad(&mut out);
-        out.append(&mut data);
         out
     }
+
+    /// The file without its tensors' data, and where that belongs.
+    pub fn layout(&self) -> GgufLayout {
+        let mut header = b"GGUF".to_vec();
+        header.extend(3u32.to_le_bytes());
+        header.extend((self.tensors.len() as u64).to_le_bytes());
+        header.extend((self.entries.len() as u64).to_le_bytes());
+        for (key, value) in &self.entries {
+            write_string(&mut header, key.as_bytes());
+            header.extend(value.type_id().to_le_bytes());
+            value.write(&mut header);
+        }
+        let mut end: u64 = 0;
+        let mut tensors = Vec::new();
+        for tensor in &self.tensors {
+            let mut place = |length: u64| {
+                let start = end.next_multiple_of(ALIGNMENT as u64);
+                end = start + length;
+                tensors.push((tensor.name.clone(), start..end));
+                start
+            };
+            let offset = match &tensor.data {
+                Data::At(offset) => *offset,
+                Data::Later(length) => place(*length),
+                Data::Bytes(bytes) => place(bytes.len() as u64),
+            };
+            write_string(&mut header, tensor.name.as_bytes());
+            header.extend((tensor.shape.len() as u32).to_le_bytes());
+            tensor.shape.iter().rev().for_each(|size| header.extend(size.to_le_bytes()));
+            header.extend(tensor.type_id.to_le_bytes());
+            header.extend(offset.to_le_bytes());
+        }
+        pad(&mut header);
+        let data = header.len() as u64;
+        for (_, place) in &mut tensors {
+            *place = data + place.start..data + place.end;
+        }
+        GgufLayout { header, tensors }
+    }
+}
+
+/// Bytes of a tensor; panics unless its rows are whole blocks.
+fn encoded_bytes(format: Format, shape: &[usize]) -> usize {
+    let (width, rows) = shape.split_last().expect("a shape with dimensions");
+    let row_bytes = format.row_bytes(*width).expect("rows of whole blocks");
+    row_bytes * rows.iter().product::<usize>()
 }
 
 fn pad(bytes: &mut Vec<u8>) {

@@ -1,5 +1,6 @@
 //! What tests of several crates share: a GGUF writer, random weights in every block format, and
-//! tiny models of every architecture with a working tokenizer.
+//! tiny models of every architecture with a working tokenizer, and files with the shapes of
+//! published models.
 //!
 //! Everything is a function of its seed. It panics on misuse, as test code may. It does not use
 //! `onebit-models`, so that the reader is checked against a writer that shares nothing with it.
@@ -15,11 +16,13 @@
 mod blocks;
 mod gguf;
 mod random;
+mod real;
 mod tiny;
 mod vocabulary;
 
-pub use blocks::{quantize, random_row};
-pub use gguf::{GgufWriter, MetadataValue};
+pub use blocks::{RandomBlocks, quantize, random_row};
+pub use gguf::{GgufLayout, GgufWriter, MetadataValue};
 pub use random::Random;
+pub use real::{ModelShape, Quantisation, RealModel, RealModelError, SHAPES};
 pub use tiny::{Head, TINY_ARCHITECTURES, TinyOptions, tiny_model, tiny_writer};
-pub use vocabulary::{TinyVocabulary, VocabularyKind, tiny_vocabulary};
+pub use vocabulary::{TinyVocabulary, VocabularyKind, large_vocabulary, tiny_vocabulary};

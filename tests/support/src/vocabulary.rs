@@ -72,6 +72,33 @@ pub fn tiny_vocabulary(kind: VocabularyKind, size: usize) -> TinyVocabulary {
     vocabulary
 }
 
+/// A byte-level vocabulary of a real model's size: special tokens at their ids, then all bytes and
+/// the few merges of the tiny one, then words that text never encodes to and that decode to
+/// ` w<id>`, so that generated text tells its tokens. Panics if an id is beyond `size`.
+pub fn large_vocabulary(
+    size: usize,
+    specials: &[(u32, &str)],
+    bos: u32,
+    eos: u32,
+) -> TinyVocabulary {
+    let mut vocabulary = TinyVocabulary::new(VocabularyKind::Bpe, CHATML);
+    let letters = byte_letters().map(String::from);
+    let mut pieces = letters.chain(MERGES.iter().map(|merge| merge.replace(' ', "")));
+    for id in 0..size as u32 {
+        match specials.iter().find(|(special, _)| *special == id) {
+            Some((_, name)) => vocabulary.add(name, token_type::CONTROL, 0.0),
+            None => {
+                let piece = pieces.next().unwrap_or_else(|| format!("\u{120}w{id}"));
+                vocabulary.add(&piece, token_type::NORMAL, 0.0)
+            }
+        };
+    }
+    assert!(specials.iter().all(|(id, _)| (*id as usize) < size), "special tokens beyond {size}");
+    vocabulary.merges = MERGES.iter().map(|&merge| merge.to_owned()).collect();
+    (vocabulary.bos, vocabulary.eos) = (bos, eos);
+    vocabulary
+}
+
 impl TinyVocabulary {
     fn new(kind: VocabularyKind, chat_template: &'static str) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! Random rows have the deviation asked for; the quantisers are near what they are given.
 
 use onebit_ir::quant::{FORMATS, Format};
-use onebit_test_support::{Random, quantize, random_row};
+use onebit_test_support::{Random, RandomBlocks, quantize, random_row};
 
 fn decode(format: Format, bytes: &[u8], elements: usize) -> Vec<f32> {
     let mut out = vec![0.0; elements];
@@ -48,5 +48,35 @@ fn quantisers_are_near() {
 fn quantisers_take_blocks_of_zeros() {
     for format in [Format::Q4_0, Format::Q4_1, Format::Q8_0] {
         assert_eq!(decode(format, &quantize(format, &[0.0; 32]), 32), [0.0; 32]);
+    }
+}
+
+#[test]
+fn blocks_in_place_have_the_deviation_asked_for() {
+    for info in FORMATS {
+        let mut bytes = vec![0; 16_384 / info.block_len * info.block_bytes];
+        RandomBlocks::new(info.format, 0.05).fill(&mut bytes, &mut Random::new(7));
+        let values = decode(info.format, &bytes, 16_384);
+        assert!(values.iter().all(|x| x.is_finite()), "{}", info.name);
+        let mean = values.iter().sum::<f32>() / 16_384.0;
+        let deviation = (values.iter().map(|x| x * x).sum::<f32>() / 16_384.0).sqrt();
+        assert!(mean.abs() < 0.01, "{}: mean {mean}", info.name);
+        assert!((0.03..0.08).contains(&deviation), "{}: deviation {deviation}", info.name);
+    }
+}
+
+#[test]
+fn minima_centre_the_codes_of_k_formats() {
+    for format in [Format::Q2K, Format::Q4K, Format::Q5K] {
+        let group = if format == Format::Q2K { 16 } else { 32 };
+        let mut bytes = vec![0; 64 * format.block_bytes()];
+        RandomBlocks::new(format, 1.0).fill(&mut bytes, &mut Random::new(7));
+        let values = decode(format, &bytes, 64 * 256);
+        // Sums of uniform codes: the mean of a group is off by less than its deviation.
+        for values in values.chunks_exact(group) {
+            let mean = values.iter().sum::<f32>() / group as f32;
+            let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            assert!(mean.abs() <= 0.8 * largest, "{format}: {mean} beside {largest}");
+        }
     }
 }

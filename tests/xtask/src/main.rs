@@ -7,6 +7,8 @@
 mod bench;
 mod checks;
 mod demo;
+mod gpu;
+mod make_model;
 mod models;
 mod perplexity;
 mod process;
@@ -45,6 +47,10 @@ enum Command {
     },
     /// Measures onebit-rt and llama.cpp in turn on the same files and prints a report
     Bench(bench::Options),
+    /// Makes a GGUF with a published model's shape and random weights
+    MakeModel(make_model::Options),
+    /// Measures onebit-rt and llama.cpp on a GPU over Vulkan, on files that it makes itself
+    BenchGpu(gpu::Options),
     /// Compares the perplexity of onebit-rt and llama.cpp on one text
     Perplexity(perplexity::Options),
     /// Keeps one core busy until it is killed (the foreign process of `bench --busy`)
@@ -72,6 +78,8 @@ fn main() -> ExitCode {
         Command::Models { all } => models::fetch_all(all),
         Command::Test { without_models } => checks::test(without_models),
         Command::Bench(options) => bench::bench(&options),
+        Command::MakeModel(options) => make_model::make_model(&options),
+        Command::BenchGpu(options) => gpu::bench(&options),
         Command::Perplexity(options) => perplexity::compare(&options),
         Command::Spin => bench::spin(),
     };

@@ -1,8 +1,11 @@
 //! Running other programs: each command line is shown, a failure names it.
 
 use std::ffi::OsStr;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -53,6 +56,55 @@ fn outputs(command: &mut Command) -> Result<(String, String)> {
     Ok((stdout.with_context(|| format!("`{line}` printed invalid UTF-8"))?, stderr))
 }
 
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub stdout: String,
+    pub stderr: String,
+    pub status: ExitStatus,
+}
+
+/// Runs `command` and gives what it printed, however it ended; one that takes longer than `limit`
+/// is killed, which is an error.
+pub fn run_limited(command: &mut Command, limit: Duration) -> Result<Ended> {
+    let line = describe(command);
+    eprintln!("$ {line}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
+    let stdout = child.stdout.take().expect("standard output is piped");
+    let stderr = child.stderr.take().expect("standard error is piped");
+    let start = Instant::now();
+    let (stdout, stderr, status) = thread::scope(|scope| {
+        let stdout = scope.spawn(|| read_text(stdout));
+        let stderr = scope.spawn(|| read_text(stderr));
+        let status = wait(&mut child, start + limit);
+        let join = |text: thread::ScopedJoinHandle<'_, String>| text.join().unwrap_or_default();
+        (join(stdout), join(stderr), status)
+    });
+    let status = status?.with_context(|| format!("`{line}` took more than {limit:?}"))?;
+    Ok(Ended { stdout, stderr, status })
+}
+
+/// Waits for a program to end; kills it at `deadline` and gives `None` then.
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
+}
+
+fn read_text(mut pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // A pipe that breaks ends the text; the exit status tells why.
+    let _ = pipe.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Whether `command` starts and ends well. Prints nothing.
 pub fn succeeds(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -95,6 +147,18 @@ fn quote(word: &OsStr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ends_what_takes_too_long() {
+        let shell = |script: &str, limit| {
+            run_limited(Command::new("sh").args(["-c", script]), Duration::from_millis(limit))
+        };
+        let ended = shell("echo a; echo b >&2; exit 3", 60_000).unwrap();
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("a\n", "b\n"));
+        assert_eq!(ended.status.code(), Some(3));
+        let error = shell("exec sleep 60", 50).unwrap_err().to_string();
+        assert!(error.ends_with("took more than 50ms"), "{error}");
+    }
 
     #[test]
     fn describes_a_command_line_that_a_shell_reads_back() {

@@ -152,8 +152,9 @@ impl ProgramBuilder {
         let mut array_products = HashMap::new();
         for (index, scheduled) in schedule.steps.iter().enumerate() {
             if let Step::Array { weight, out, .. } = &scheduled.step {
-                let product = store.array_at(*weight).product(*weight, out.stride)?;
-                array_products.insert(index, self.code.push(bytemuck::bytes_of(&product)));
+                let products = store.array_at(*weight).products(out.stride)?;
+                let offset = self.code.push(bytemuck::cast_slice(&products));
+                array_products.insert(index, (offset, products.len()));
             }
         }
         let input = EntryInput {
@@ -235,7 +236,7 @@ fn regions(schedule: &Schedule, store: &WeightStore<'_>) -> Vec<Region> {
         let mut target = "cpu";
         if let Step::Array { weight, .. } = &scheduled.step {
             let m = store.array_at(*weight);
-            sizes.push((m.bytes, m.rows, m.columns));
+            sizes.push((m.weight_bytes(), m.rows, m.columns));
             target = "npu";
         }
         Region {

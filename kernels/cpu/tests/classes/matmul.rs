@@ -7,7 +7,7 @@ use onebit_plan::abi::{Activation, BLOCK, StorageClass, refinement_limit};
 use crate::support::{Kind, Matrix, Random, activations, matmul};
 
 const ROWS: [usize; 9] = [1, 2, 3, 4, 5, 8, 9, 31, 32];
-const WIDTHS: [usize; 7] = [32, 96, 256, 576, 768, 1536, 37];
+const WIDTHS: [usize; 9] = [32, 96, 128, 256, 384, 576, 768, 1536, 37];
 
 fn all_kernels() -> impl Iterator<Item = Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::for_isa)
@@ -132,6 +132,7 @@ macro_rules! class_tests {
 }
 
 class_tests! {
+    b1d: B1D t2d: T2D q2k: Q2K q3k: Q3K m4e: M4E n4k: N4K n4d: N4D
     q4d: Q4D q4dm: Q4DM q5d: Q5D q5dm: Q5DM q8d: Q8D q4k: Q4K q5k: Q5K q6k: Q6K
     i8g16: I8G16 i8g16m: I8G16M f16: F16 bf16: BF16 f32: F32
 }

@@ -54,20 +54,32 @@ pub struct Matrix {
     singles: [Vec<f32>; 2],
     sub: Vec<i8>,
     sub_min: Vec<u8>,
+    exponents: Vec<u8>,
     floats: Vec<f32>,
 }
 
-/// Least and greatest value of a code, from the contract of `StorageClass`.
-pub fn code_range(class: StorageClass) -> (i32, i32) {
+/// Values of a code, ascending, from the contract of `StorageClass`.
+pub fn code_values(class: StorageClass) -> Vec<i8> {
     use StorageClass::*;
-    match class {
-        Q4D => (-8, 7),
-        Q4DM | Q4K => (0, 15),
-        Q5D => (-16, 15),
-        Q5DM | Q5K => (0, 31),
-        Q6K => (-32, 31),
-        _ => (-128, 127),
-    }
+    let range = match class {
+        B1D => return vec![-1, 1],
+        N4D | N4K => {
+            let mut levels = vec![-127, -104, -83, -65, -49, -35, -22, -10];
+            levels.extend([1, 13, 25, 38, 53, 69, 89, 113]);
+            return levels;
+        }
+        M4E => return vec![-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12],
+        T2D => -1..=2,
+        Q2K => 0..=3,
+        Q3K => -4..=3,
+        Q4D => -8..=7,
+        Q4DM | Q4K => 0..=15,
+        Q5D => -16..=15,
+        Q5DM | Q5K => 0..=31,
+        Q6K => -32..=31,
+        Q8D | I8G16 | I8G16M | F16 | BF16 | F32 => -128..=127,
+    };
+    range.collect()
 }
 
 impl Matrix {
@@ -83,6 +95,7 @@ impl Matrix {
             singles: Default::default(),
             sub: Vec::new(),
             sub_min: Vec::new(),
+            exponents: Vec::new(),
             floats: Vec::new(),
         };
         for row in 0..n {
@@ -96,11 +109,12 @@ impl Matrix {
                 matrix.floats.extend((0..k).map(|_| round(class, random.float() * scale)));
                 continue;
             }
-            let (least, greatest) = code_range(class);
+            let values = code_values(class);
+            let last = values.len() - 1;
             matrix.codes.extend((0..k).map(|_| match (kind, row % 5) {
-                (Kind::Extreme, 0) => least as i8,
-                (Kind::Extreme, 1) => greatest as i8,
-                _ => random.int(least, greatest) as i8,
+                (Kind::Extreme, 0) => values[0],
+                (Kind::Extreme, 1) => values[last],
+                _ => values[random.int(0, last as i32) as usize],
             }));
             matrix.random_scales(scale, random);
         }
@@ -110,7 +124,7 @@ impl Matrix {
     fn random_scales(&mut self, scale: f32, random: &mut Random) {
         use StorageClass::*;
         match self.class {
-            Q4D | Q4DM | Q5D | Q5DM | Q8D => {
+            N4D | Q4D | Q4DM | Q5D | Q5DM | Q8D => {
                 for _ in 0..self.k / 32 {
                     let d = f16::from_f32(random.float() * scale);
                     let m = f16::from_f32(random.float() * scale);
@@ -121,13 +135,33 @@ impl Matrix {
                     self.groups.extend([(f32::from(d), min); 2]);
                 }
             }
-            Q4K | Q5K | Q6K => {
+            Q2K | Q3K | Q4K | Q5K | Q6K | N4K => {
                 for _ in 0..self.k / 256 {
                     let d = f16::from_f32(random.float() * scale / 32.0);
                     let dmin = f16::from_f32(random.float() * scale / 32.0);
                     self.halves[0].push(d);
                     self.halves[1].push(dmin);
                     self.random_sub_scales(f32::from(d), f32::from(dmin), random);
+                }
+            }
+            B1D | T2D => {
+                for _ in 0..self.k / 128 {
+                    let d = f16::from_f32(random.float() * scale);
+                    self.halves[0].push(d);
+                    self.groups.extend([(f32::from(d), NO_MIN); 8]);
+                }
+            }
+            M4E => {
+                for _ in 0..self.k / 32 {
+                    // The lowest two exponents are subnormal; all powers are below 2^16.
+                    let e = match scale {
+                        0.0 => random.int(0, 2),
+                        6e-8 => random.int(90, 110),
+                        60000.0 => random.int(135, 143),
+                        _ => random.int(115, 125),
+                    };
+                    self.exponents.push(e as u8);
+                    self.groups.extend([(2.0f64.powi(e - 128) as f32, NO_MIN); 2]);
                 }
             }
             I8G16 | I8G16M => {
@@ -144,11 +178,28 @@ impl Matrix {
     }
 
     fn random_sub_scales(&mut self, d: f32, dmin: f32, random: &mut Random) {
-        if self.class == StorageClass::Q6K {
+        if matches!(self.class, StorageClass::Q3K | StorageClass::Q6K) {
             for _ in 0..16 {
                 let sub = random.int(-128, 127) as i8;
                 self.sub.push(sub);
                 self.groups.push((d * f32::from(sub), NO_MIN));
+            }
+            return;
+        }
+        if self.class == StorageClass::Q2K {
+            for _ in 0..16 {
+                let (sub, sub_min) = (random.int(0, 127) as i8, random.int(0, 255) as u8);
+                self.sub.push(sub);
+                self.sub_min.push(sub_min);
+                self.groups.push((d * f32::from(sub), -(dmin * f32::from(sub_min))));
+            }
+            return;
+        }
+        if self.class == StorageClass::N4K {
+            for _ in 0..8 {
+                let sub = random.int(-128, 127) as i8;
+                self.sub.push(sub);
+                self.groups.extend([(d * f32::from(sub), NO_MIN); 2]);
             }
             return;
         }
@@ -176,7 +227,7 @@ impl Matrix {
         let part = |per: usize| row * self.k / per..(row + 1) * self.k / per;
         let scales = match self.class {
             F16 | BF16 | F32 => return Row::Float(&self.floats[part(1)]),
-            Q4D | Q5D | Q8D => Scales::Block32 { d: &self.halves[0][part(32)], m: None },
+            N4D | Q4D | Q5D | Q8D => Scales::Block32 { d: &self.halves[0][part(32)], m: None },
             Q4DM | Q5DM => {
                 Scales::Block32 { d: &self.halves[0][part(32)], m: Some(&self.halves[1][part(32)]) }
             }
@@ -186,7 +237,21 @@ impl Matrix {
                 sub: &self.sub[part(32)],
                 sub_min: &self.sub_min[part(32)],
             },
-            Q6K => Scales::Super {
+            B1D | T2D => Scales::Span128 { d: &self.halves[0][part(128)] },
+            M4E => Scales::Exponent32 { e: &self.exponents[part(32)] },
+            N4K => Scales::Super {
+                d: &self.halves[0][part(256)],
+                dmin: &[],
+                sub: &self.sub[part(32)],
+                sub_min: &[],
+            },
+            Q2K => Scales::Super {
+                d: &self.halves[0][part(256)],
+                dmin: &self.halves[1][part(256)],
+                sub: &self.sub[part(16)],
+                sub_min: &self.sub_min[part(16)],
+            },
+            Q3K | Q6K => Scales::Super {
                 d: &self.halves[0][part(256)],
                 dmin: &[],
                 sub: &self.sub[part(16)],

@@ -9,6 +9,9 @@ use crate::bus::Bus;
 /// Words from a lock operation to a memory access after it: llvm-aie's core resumes in cycle 8
 /// (`AIEBaseInstrInfo::getCoreResumeCycleAfterLock`), memory is accessed in cycle 5.
 const AFTER_LOCK: u64 = 4;
+/// Words from a lock operation to the next one: the first keeps the lock unit so long (llvm-aie
+/// `AIE2PGenSchedule.td`: `InstrStage<4, [LCKREQ]>` of `II_ACQ_*` and `II_REL_*`).
+const LOCK_UNIT: u64 = 4;
 /// Words from an ordinary access (cycle 5) to a lock operation, which stalls in cycle 2
 /// (`getCoreStallCycleAfterLock`).
 const BEFORE_LOCK: u64 = 4;
@@ -51,6 +54,8 @@ pub(super) struct Memory {
     part_count: u8,
     reads: Reads,
     now: u64,
+    /// When the last lock operation was issued.
+    locked: Option<u64>,
     after_lock: u64,
     before_lock: u64,
     after_part: u64,
@@ -65,6 +70,7 @@ impl Memory {
             part_count: 0,
             reads,
             now: 0,
+            locked: None,
             after_lock: 0,
             before_lock: 0,
             after_part: 0,
@@ -115,8 +121,13 @@ impl Memory {
         Ok(())
     }
 
-    /// Notes a lock operation.
+    /// Notes a lock operation. One that waits is noted again, and again in the same word.
     pub fn lock(&mut self) -> Result<(), CoreFault> {
+        let since = self.locked.map_or(0, |locked| self.now - locked);
+        if since != 0 && since < LOCK_UNIT {
+            return Err(CoreFault::LocksTooClose { missing: (LOCK_UNIT - since) as u32 });
+        }
+        self.locked = Some(self.now);
         if self.reads == Reads::Checked && self.now < self.before_lock {
             return Err(CoreFault::LockTooClose { missing: (self.before_lock - self.now) as u32 });
         }

@@ -94,6 +94,12 @@ pub enum CoreFault {
         /// Words by which the later of the two comes too early.
         missing: u32,
     },
+    /// A lock operation while the core's lock unit is busy with another.
+    #[error("two lock operations are {missing} words too close to each other")]
+    LocksTooClose {
+        /// Words by which the later one comes too early.
+        missing: u32,
+    },
     /// A memory access before a slower store that may be to the same place has landed.
     #[error("a memory access before an earlier store has landed")]
     StoreUnderWay,

@@ -45,14 +45,37 @@ pub(super) struct MatrixUnit {
     valid: u16,
     latency: u64,
     read: u64,
-    /// Whether accumulators may be read as early as at issue.
     earliest_read: EarliestRead,
 }
 
+/// When accumulators may be read at the earliest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EarliestRead {
-    AtIssue,
+    /// At issue. A sum that was issued `chain` cycles before is read whatever the latency is.
+    AtIssue { chain: u64 },
+    /// When they are.
     AsComputed,
+}
+
+impl EarliestRead {
+    fn between(shortest: &LatencyModel, longest: &LatencyModel) -> Self {
+        if shortest.accumulator_read >= longest.accumulator_read {
+            return EarliestRead::AsComputed;
+        }
+        let read = |matrix: u8| longest.accumulator_read.min(matrix - 1);
+        if shortest.accumulator_read != read(shortest.matrix) {
+            let chain = longest.matrix - shortest.accumulator_read;
+            return EarliestRead::AtIssue { chain: chain.into() };
+        }
+        // The models differ in how long a result takes, and the time of reading goes along with it:
+        // no later than `longest` says, nor than the result. Whichever of them the hardware is, it
+        // is so for both sums; a reader sees a result a cycle before it lands.
+        let chain = (shortest.matrix..=longest.matrix).map(|matrix| {
+            let (matrix, read) = (u64::from(matrix), u64::from(read(matrix)));
+            if matrix > read + 1 { matrix - read - 1 } else { 1 }
+        });
+        EarliestRead::AtIssue { chain: chain.max().unwrap_or(1) }
+    }
 }
 
 /// A configuration word, as `aie2p_compute_control` of llvm-aie's `aie2p_vmult.h` builds it.
@@ -124,18 +147,13 @@ impl MatrixUnit {
     /// # Parameters
     /// The shortest and the longest latencies; the latter are computed with.
     pub fn new(shortest: &LatencyModel, longest: &LatencyModel) -> Self {
-        let is_certain = shortest.accumulator_read >= longest.accumulator_read;
         let slot = Slot { d: 0, terms: Terms::NONE, cycles: 0, sums: [0; 64] };
         MatrixUnit {
             slots: Box::new([slot; SLOTS]),
             valid: 0,
             latency: u64::from(longest.matrix),
             read: u64::from(longest.accumulator_read),
-            earliest_read: if is_certain {
-                EarliestRead::AsComputed
-            } else {
-                EarliestRead::AtIssue
-            },
+            earliest_read: EarliestRead::between(shortest, longest),
         }
     }
 
@@ -154,6 +172,12 @@ impl MatrixUnit {
             self.valid &= !(1 << due);
             let slot = &self.slots[due];
             registers.land_accumulator(slot.d, &slot.sums, slot.cycles);
+            if registers.is_checked() {
+                // Results of this unit land in order, so the next one's window may have begun.
+                for (issued, slot) in self.under_way(slot.d, now) {
+                    registers.renew_accumulator(slot.d, slot.cycles, issued + self.latency);
+                }
+            }
         }
         if self.read == 0 {
             return Ok(());
@@ -176,14 +200,21 @@ impl MatrixUnit {
         window: Window,
         multiply: impl FnOnce(&mut [i32; 64], &Registers) -> Result<(), CoreFault>,
     ) -> Result<(), CoreFault> {
-        if self.earliest_read == EarliestRead::AtIssue {
+        let ordered = match registers.is_checked() {
+            true => self.cycles_under_way(d, now),
+            false => 0,
+        };
+        if let EarliestRead::AtIssue { chain } = self.earliest_read {
             for term in terms.0 {
                 if let Term::Plus(a) | Term::Minus(a) = term {
-                    registers.accumulator(a)?;
+                    if self.under_way(a, now).any(|(issued, _)| now - issued < chain) {
+                        return Err(registers.accumulator_uncertain(a));
+                    }
+                    registers.accumulator_before(a, self.cycles_under_way(a, now))?;
                 }
             }
         }
-        let cycles = registers.claim_accumulator(d, window)?;
+        let cycles = registers.claim_accumulator(d, window, ordered)?;
         let index = now as usize % SLOTS;
         let slot = &mut self.slots[index];
         (slot.d, slot.terms, slot.cycles) = (d, terms, cycles);
@@ -193,6 +224,21 @@ impl MatrixUnit {
             self.accumulate(index, now, registers)?;
         }
         Ok(())
+    }
+
+    /// What is under way to accumulator `dm`, with the cycles of its issue.
+    fn under_way(&self, dm: u8, now: u64) -> impl Iterator<Item = (u64, &Slot)> {
+        (1..SLOTS as u64).filter_map(move |age| {
+            let issued = now.checked_sub(age)?;
+            let index = issued as usize % SLOTS;
+            let slot = &self.slots[index];
+            (self.valid >> index & 1 == 1 && slot.d == dm).then_some((issued, slot))
+        })
+    }
+
+    /// The cycles in which that may land.
+    fn cycles_under_way(&self, dm: u8, now: u64) -> u32 {
+        self.under_way(dm, now).fold(0, |cycles, (_, slot)| cycles | slot.cycles)
     }
 
     #[inline]

@@ -387,13 +387,41 @@ impl Registers {
         Ok(())
     }
 
+    /// Whether uncertain reads are faults.
+    pub fn is_checked(&self) -> bool {
+        self.reads == Reads::Checked
+    }
+
+    /// The fault of a read of an accumulator whose sum may or may not be there.
+    pub fn accumulator_uncertain(&self, dm: u8) -> CoreFault {
+        CoreFault::Uncertain { register: Unit::quarter(dm * 4).name() }
+    }
+
     /// Announces a write of accumulator `dm`; gives what [`Registers::land_accumulator`] needs.
-    pub fn claim_accumulator(&mut self, dm: u8, window: Window) -> Result<u32, CoreFault> {
+    /// Writes that may land in the `ordered` cycles are of the same unit and come before.
+    pub fn claim_accumulator(
+        &mut self,
+        dm: u8,
+        window: Window,
+        ordered: u32,
+    ) -> Result<u32, CoreFault> {
         let mut cycles = 0;
         for quarter in dm * 4..dm * 4 + 4 {
-            cycles = self.claim(Unit::quarter(quarter), window)?;
+            cycles = self.claim_behind(Unit::quarter(quarter), window, ordered)?;
         }
         Ok(cycles)
+    }
+
+    /// Announces again a write that may land in `cycles`, `due` the last of them, after one before
+    /// it has landed.
+    pub fn renew_accumulator(&mut self, dm: u8, cycles: u32, due: u64) {
+        let unsure = cycles & !(1 << (due % 32));
+        for quarter in dm * 4..dm * 4 + 4 {
+            let index = usize::from(Unit::quarter(quarter).0);
+            self.landing[index] |= cycles;
+            self.windows[index] |= unsure;
+            self.uncertain[index] |= unsure;
+        }
     }
 
     /// Performs an announced write.
@@ -429,11 +457,16 @@ impl Registers {
 
     /// Announces a write: the cycles in which it may land, modulo 32.
     fn claim(&mut self, unit: Unit, window: Window) -> Result<u32, CoreFault> {
+        self.claim_behind(unit, window, 0)
+    }
+
+    /// The same when writes in the `ordered` cycles are sure to land before.
+    fn claim_behind(&mut self, unit: Unit, window: Window, ordered: u32) -> Result<u32, CoreFault> {
         let span = u32::from(window.latest - window.earliest);
         let first = (self.now as u32 % 32 + u32::from(window.earliest)) % 32;
         let cycles = ((2u32 << span) - 1).rotate_left(first);
         let index = usize::from(unit.0);
-        if self.landing[index] & cycles != 0 {
+        if self.landing[index] & cycles & !ordered != 0 {
             return Err(CoreFault::WritesMeet { register: unit.name() });
         }
         self.landing[index] |= cycles;

@@ -144,3 +144,59 @@ fn memory_and_locks_keep_their_distance() {
         finish(&mut core, &mut tile()).unwrap_or_else(|fault| panic!("{first}; {second}: {fault}"));
     }
 }
+
+#[test]
+fn lock_operations_keep_the_lock_unit_for_four_words() {
+    let operations = [
+        ("rel #48, r0", "rel #49, r0"),
+        ("acq #48, r0", "rel #48, r0"),
+        ("rel #48, r0", "acq #49, r0"),
+        ("acq #48, r0", "acq #49, r0"),
+        // One whose condition does not hold does nothing, but is under way.
+        ("acq.cond #48, r0, r26", "rel.cond #49, r0, r26"),
+    ];
+    let documented = LatencyModel::documented();
+    for (first, second) in operations {
+        for core in [checked(), Core::new(&documented)] {
+            let text = |between| format!("{SETUP}movx r26, #0\n{first}\n{}{second}", nops(between));
+            for between in 0..3 {
+                let cause = refusal_of(core.clone(), &text(between), &mut tile());
+                let missing = 3 - between as u32;
+                assert_eq!(cause, CoreFault::LocksTooClose { missing }, "{first}; {second}");
+            }
+            let mut core = load(core, &ended(&text(3)));
+            finish(&mut core, &mut tile()).unwrap_or_else(|fault| panic!("{first}: {fault}"));
+        }
+    }
+}
+
+/// A product adds to the sum of one four words before, whatever the latency is from one to eight:
+/// it reads its accumulator three words after its issue, or less if there is less time.
+#[test]
+fn sums_follow_each_other_after_four_words() {
+    let product = "vmac dm0, dm0, x0, x1, r3";
+    let text = |between| format!("{SETUP}{product}\n{}{product}\n{}", nops(between), nops(8));
+    for between in 0..3 {
+        let cause = refusal_of(checked(), &text(between), &mut tile());
+        assert!(matches!(cause, CoreFault::Uncertain { .. }), "{between}: {cause}");
+    }
+    let mut sums = Vec::new();
+    for core in [
+        checked(),
+        Core::new(&LatencyModel::minimum()),
+        Core::new(&LatencyModel::maximum()),
+        Core::new(&LatencyModel::documented()),
+    ] {
+        let mut core = load(core, &ended(&text(3)));
+        finish(&mut core, &mut tile()).unwrap_or_else(|fault| panic!("{fault}"));
+        sums.push(crate::machine::sums(&core, 0));
+    }
+    assert!(sums.iter().all(|sums| sums == &[16; 64]), "{sums:?}");
+    // Until the last sum is there, a store may find an older one.
+    for between in 0..7 {
+        let text =
+            format!("{SETUP}{product}\n{}{product}\n{}vst bmlh0, [p0, #0]", nops(3), nops(between));
+        let cause = refusal_of(checked(), &text, &mut tile());
+        assert!(matches!(cause, CoreFault::Uncertain { .. }), "store after {between}: {cause}");
+    }
+}

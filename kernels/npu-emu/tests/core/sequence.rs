@@ -115,7 +115,7 @@ fn a_jump_does_not_meet_the_end_of_a_loop() {
 
 #[test]
 fn a_lock_is_waited_for() {
-    let text = "movx r0, #-1\nmovx r1, #1\nmovx r2, #2\nacq #48, r0\nrel #49, r1\nadd r1, r1, #1; rel #50, r2";
+    let text = "movx r0, #-1\nmovx r1, #1\nmovx r2, #2\nacq #48, r0\nnop\nnop\nnop\nrel #49, r1\nnop\nnop\nnop\nadd r1, r1, #1; rel #50, r2";
     let mut core = load(
         Core::new(&LatencyModel::documented()),
         &ended(&text.replace("add r1, r1, #1; rel", "rel")),
@@ -152,7 +152,7 @@ fn a_waiting_word_is_done_once() {
 
 #[test]
 fn locks_by_register_and_on_condition() {
-    let text = "movx r0, #49\nmovx r1, #1\nrel r0, r1\nmovx r26, #0\nrel.cond #50, r1, r26\nacq.cond #51, r1, r26\nmovx r26, #1\nrel.cond r0, r1, r26\nacq.cond r0, r3, r26";
+    let text = "movx r0, #49\nmovx r1, #1\nrel r0, r1\nmovx r26, #0\nnop\nnop\nrel.cond #50, r1, r26\nnop\nnop\nnop\nacq.cond #51, r1, r26\nmovx r26, #1\nnop\nnop\nrel.cond r0, r1, r26\nnop\nnop\nnop\nacq.cond r0, r3, r26";
     let mut tile = Tile::new();
     tile.locks[49] = 3;
     run(&format!("movx r3, #5\n{text}"), &mut tile);

@@ -14,7 +14,7 @@ use std::fmt::{self, Write as _};
 use crate::isa::{Instruction, IsaError, Slot, assemble};
 
 /// Bundles that run after a jump before it takes effect (llvm-aie `AIE2PInstrInfo.td`).
-const DELAY_SLOTS: usize = 5;
+pub(super) const DELAY_SLOTS: usize = 5;
 
 /// Cycles that must lie between operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ impl Spacing {
     /// Eight for everything: at least what any source says of any operation used here.
     pub const CONSERVATIVE: Spacing =
         Spacing { load: 8, vector: 8, chain: 8, matrix: 8, store: 8, lock: 8 };
+
+    /// Eight for everything but a product's sum, which the next product on the same accumulator
+    /// takes 4 cycles later, as in the compiled programs that `docs/npu-verification.md` counts.
+    pub const PIPELINED: Spacing = Spacing { chain: 4, ..Spacing::CONSERVATIVE };
 
     /// What compiled programs use: load 7, product 6, chained products 4 (llvm-aie
     /// `AIE2PGenSchedule.td`: `II_VLD*` 7, `II_VMAC*` 6, accumulator read in cycle 4; compilers
@@ -95,7 +99,7 @@ enum Effect {
 }
 
 #[derive(Clone, Debug)]
-struct Operation {
+pub(super) struct Operation {
     text: String,
     reads: Vec<Place>,
     writes: Vec<(Place, Class)>,
@@ -183,6 +187,21 @@ impl Block {
         self.push(format!("xor {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
     }
 
+    /// `d = a << by` on scalars, zeros in; a negative `by` shifts right.
+    pub fn shift(&mut self, d: Place, a: Place, by: Place) {
+        self.push(format!("lshl {d}, {a}, {by}"), &[a, by], d, Class::Scalar);
+    }
+
+    /// The same with copies of the sign from the left.
+    pub fn shift_signed(&mut self, d: Place, a: Place, by: Place) {
+        self.push(format!("ashl {d}, {a}, {by}"), &[a, by], d, Class::Scalar);
+    }
+
+    /// `d` is one when `a` is not zero, else zero.
+    pub fn is_not_zero(&mut self, d: Place, a: Place) {
+        self.push(format!("nez {d}, {a}"), &[a], d, Class::Scalar);
+    }
+
     /// `d = a - 1` on scalars.
     pub fn decrement(&mut self, d: Place, a: Place) {
         self.push(format!("add {d}, {a}, #-1"), &[a], d, Class::Scalar);
@@ -266,6 +285,11 @@ impl Block {
         last
     }
 
+    /// Its operations, in order.
+    pub(super) fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
     /// The words of the block: for each cycle its operations.
     ///
     /// # Errors
@@ -273,9 +297,9 @@ impl Block {
     pub fn schedule(&self, spacing: &Spacing) -> Result<Vec<Vec<String>>, IsaError> {
         let mut schedule = Schedule::new(spacing);
         for operation in &self.operations {
-            schedule.place(operation)?;
+            schedule.place(operation, 0)?;
         }
-        schedule.leave(&self.exit)
+        Ok(schedule.leave(&self.exit))
     }
 }
 
@@ -298,7 +322,8 @@ struct Order {
     release: usize,
 }
 
-struct Schedule<'a> {
+/// Operations and their cycles.
+pub(super) struct Schedule<'a> {
     spacing: &'a Spacing,
     words: Vec<Vec<String>>,
     taken: Vec<Vec<Slot>>,
@@ -316,7 +341,7 @@ const ACCUMULATOR_READ: usize = 3;
 const LOCK_UNIT: usize = 4;
 
 impl<'a> Schedule<'a> {
-    fn new(spacing: &'a Spacing) -> Self {
+    pub fn new(spacing: &'a Spacing) -> Self {
         let (words, taken, uses) = (Vec::new(), Vec::new(), BTreeMap::new());
         Schedule { spacing, words, taken, uses, order: Order::default(), end: 0 }
     }
@@ -330,9 +355,10 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    fn place(&mut self, operation: &Operation) -> Result<(), IsaError> {
+    /// Gives `operation` the first cycle from `from` on in which it may come; that cycle.
+    pub fn place(&mut self, operation: &Operation, from: usize) -> Result<usize, IsaError> {
         let slot = slot_of(&operation.text)?;
-        let cycle = self.issue(self.earliest(operation), slot, &operation.text);
+        let cycle = self.issue(self.earliest(operation).max(from), slot, &operation.text);
         let is_product = operation.writes.iter().any(|(_, class)| *class == Class::Matrix);
         for &place in &operation.reads {
             let is_late = is_product && matches!(place, Place::Quarter(..));
@@ -345,7 +371,21 @@ impl<'a> Schedule<'a> {
             self.uses.entry(place).or_default().write = Some((cycle, class));
         }
         self.note_effect(operation.effect, cycle);
-        Ok(())
+        Ok(cycle)
+    }
+
+    /// Puts the jump of `exit`, if there is one, into the first word from `from` on in which it
+    /// may come; the first cycle after its delay slots.
+    pub fn exit(&mut self, exit: &Exit, from: usize) -> usize {
+        let (text, condition) = match exit {
+            Exit::Next => return 0,
+            Exit::Jump(label) => (format!("j #@{label}"), None),
+            Exit::NotZero(place, label) => (format!("jnz {place}, #@{label}"), Some(place)),
+            Exit::Zero(place, label) => (format!("jz {place}, #@{label}"), Some(place)),
+        };
+        let written = condition.and_then(|place| self.uses.get(place)?.write);
+        let ready = written.map_or(0, |(cycle, class)| cycle + self.latency(class));
+        self.issue(ready.max(from), Slot::Lng, &text) + 1 + DELAY_SLOTS
     }
 
     fn earliest(&self, operation: &Operation) -> usize {
@@ -422,23 +462,11 @@ impl<'a> Schedule<'a> {
     }
 
     /// Adds the jump, such that the block ends as soon as everything has landed.
-    fn leave(mut self, exit: &Exit) -> Result<Vec<Vec<String>>, IsaError> {
-        let (text, condition) = match exit {
-            Exit::Next => (None, None),
-            Exit::Jump(label) => (Some(format!("j #@{label}")), None),
-            Exit::NotZero(place, label) => (Some(format!("jnz {place}, #@{label}")), Some(place)),
-            Exit::Zero(place, label) => (Some(format!("jz {place}, #@{label}")), Some(place)),
-        };
-        let mut length = self.end.max(self.words.len());
-        if let Some(text) = text {
-            let written = condition.and_then(|place| self.uses.get(place)?.write);
-            let ready = written.map_or(0, |(cycle, class)| cycle + self.latency(class));
-            let earliest = ready.max(length.saturating_sub(1 + DELAY_SLOTS));
-            let cycle = self.issue(earliest, Slot::Lng, &text);
-            length = length.max(cycle + 1 + DELAY_SLOTS);
-        }
+    pub fn leave(mut self, exit: &Exit) -> Vec<Vec<String>> {
+        let length = self.end.max(self.words.len());
+        let length = length.max(self.exit(exit, length.saturating_sub(1 + DELAY_SLOTS)));
         self.words.resize(length, Vec::new());
-        Ok(self.words)
+        self.words
     }
 }
 
@@ -457,6 +485,20 @@ fn is_free(taken: &[Slot], slot: Slot) -> bool {
     taken.iter().all(|&other| other != slot && !covers(other, slot) && !covers(slot, other))
 }
 
+/// A part of a program, reached and left as a whole.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// Operations that assume nothing of what is before them.
+    Block(Block),
+    /// Words that have their cycles already: those of a [`super::pipeline`].
+    Timed {
+        /// What jumps call it.
+        label: &'static str,
+        /// For each cycle its operations.
+        words: Vec<Vec<String>>,
+    },
+}
+
 /// A program: its text, its code and the cycles of each of its blocks when nothing waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assembled {
@@ -469,17 +511,20 @@ pub struct Assembled {
 }
 
 impl Assembled {
-    /// Schedules and assembles `blocks`; the first is where the core starts.
+    /// Schedules and assembles `parts`; the first is where the core starts.
     ///
     /// # Errors
     /// An operation that the instruction table does not know, a label that is not there.
-    pub fn new(blocks: &[Block], spacing: &Spacing) -> Result<Self, IsaError> {
+    pub fn new(parts: &[Part], spacing: &Spacing) -> Result<Self, IsaError> {
         let mut text = String::from(".full\n");
         let mut cycles = Vec::new();
-        for block in blocks {
-            let words = block.schedule(spacing)?;
-            cycles.push((block.label, words.len()));
-            let _ = writeln!(text, "{}:", block.label);
+        for part in parts {
+            let (label, words) = match part {
+                Part::Block(block) => (block.label, block.schedule(spacing)?),
+                Part::Timed { label, words } => (*label, words.clone()),
+            };
+            cycles.push((label, words.len()));
+            let _ = writeln!(text, "{label}:");
             for word in words {
                 let line = if word.is_empty() { "nop".to_owned() } else { word.join("; ") };
                 let _ = writeln!(text, "  {line}");
@@ -556,8 +601,8 @@ mod tests {
         let words = words.unwrap();
         assert_eq!(cycle_of(&words, "jnz r3"), 1);
         assert_eq!(words.len(), 2 + DELAY_SLOTS);
-        let unknown =
-            Assembled::new(&[Block::new("a").exit(Exit::Jump("b"))], &Spacing::DOCUMENTED);
+        let lost = Part::Block(Block::new("a").exit(Exit::Jump("b")));
+        let unknown = Assembled::new(&[lost], &Spacing::DOCUMENTED);
         assert!(unknown.is_err());
     }
 }

@@ -66,15 +66,19 @@ pub fn core_cycles(tiling: &Tiling, kernel: &Assembled) -> f64 {
     let cycles =
         |labels: &[&str]| labels.iter().map(|label| kernel.cycles_of(label) as f64).sum::<f64>();
     let count = |count: u32| f64::from(count);
-    let granule = cycles(&["next_weights", "weights_done"]);
-    let brick = cycles(&["need_weights", "brick", "brick_end"])
-        + granule / count(BRICKS_PER_WEIGHT_GRANULE);
-    let unit = cycles(&["unit", "unit_sums", "unit_end"]) + brick * count(tiling.bricks);
-    let output = cycles(match tiling.shape.results {
-        Results::Combined => &["choose_output", "combined"],
-        Results::Separate => &["choose_output", "separate_high", "separate_low"],
-    });
-    let segment = cycles(&["segment", "segment_end"]) + unit * count(tiling.units);
+    let pairs = count(tiling.units.div_ceil(2));
+    let turns = count(tiling.bricks - 1);
+    // A pair takes granules once if it takes any.
+    let takes = (2.0 * count(tiling.bricks) / count(BRICKS_PER_WEIGHT_GRANULE)).min(1.0);
+    let pair = cycles(&["pair", "sums", "first_loads", "last_brick", "pair_sums", "pair_end"])
+        + cycles(&["brick"]) * turns
+        + cycles(&["next_weights", "weights_done"]) * takes;
+    let output = cycles(&["output_end", "choose_output"])
+        + cycles(match tiling.shape.results {
+            Results::Combined => &["combined"],
+            Results::Separate => &["separate_high", "separate_low"],
+        });
+    let segment = cycles(&["segment", "segment_end"]) + pair * pairs;
     let group = cycles(&["group", "group_end"])
         + segment * count(tiling.segments)
         + output * count(tiling.units);

@@ -5,12 +5,14 @@
 //! [`super::pack`]. Everything a call varies is a word of [`parameter`]; the program itself never
 //! changes.
 
-use super::block::{Assembled, Block, Exit, OwnLock, Place, Spacing};
+use super::block::{Assembled, Block, Exit, OwnLock, Part, Place, Spacing};
 use super::memory::{
     ACTIVATION_RING, OUTPUT_RING, PARAMETERS, PARTIAL_SUMS, WEIGHT_RING, ZEROS, core_address,
 };
+use super::pipeline::{Load, Loop, Pipelined, Product, Unit};
 use super::{
-    ACTIVATION_GRANULE_BYTES, BRICKS_PER_WEIGHT_GRANULE, OUTPUT_GRANULE_BYTES, WEIGHT_GRANULE_BYTES,
+    ACTIVATION_GRANULE_BYTES, BLOCK, BRICK_BYTES, BRICK_DEPTH, OUTPUT_GRANULE_BYTES,
+    WEIGHT_GRANULE_BYTES,
 };
 use crate::isa::IsaError;
 
@@ -66,15 +68,15 @@ const ZERO: Place = R(0);
 const ONE: Place = R(14);
 const MINUS_ONE: Place = R(13);
 const CONFIGURATION: Place = R(30);
+/// Of both rings, which are of one size.
+const RING_MASK: Place = R(17);
 const ACTIVATION_BASE: Place = R(18);
-const ACTIVATION_MASK: Place = R(17);
 const ACTIVATION_STEP: Place = R(29);
 const WEIGHT_BASE: Place = R(28);
-const WEIGHT_MASK: Place = R(20);
-const WEIGHT_STEP: Place = R(31);
-const OUTPUT_BASE: Place = R(21);
+const BRICK_STEP: Place = R(31);
 const OUTPUT_STEP: Place = R(24);
-const BRICKS_PER_GRANULE: Place = R(16);
+/// Shifts bytes of weights to granules.
+const TO_GRANULES: Place = R(16);
 const UNIT_STEP: Place = M(1);
 // Parameters of the call.
 const GROUPS: Place = R(6);
@@ -83,26 +85,44 @@ const UNITS: Place = R(8);
 const BRICKS: Place = R(9);
 const SEPARATE_PLANES: Place = R(10);
 const MINUS_BRICKS: Place = R(11);
+/// Bytes of weights of a unit and segment.
+const UNIT_BYTES: Place = R(20);
 // What is left of each loop.
 const PASSES_LEFT: Place = R(1);
 const GROUPS_LEFT: Place = R(2);
 const SEGMENTS_LEFT: Place = R(3);
 const UNITS_LEFT: Place = R(4);
+/// Likewise of bricks; then of results.
 const BRICKS_LEFT: Place = R(5);
 // Where things are.
-const WEIGHTS_LEFT: Place = R(12);
 const SEGMENT_START: Place = R(15);
 const ACTIVATION: Place = R(22);
-const NEXT_WEIGHTS: Place = R(19);
+/// In the ring of weights: the pair's first unit, and its second, behind which the next pair is.
+const WEIGHTS: Place = R(19);
+const SECOND_WEIGHTS: Place = R(21);
+/// Units of the pair: two, or one.
+const PAIRED: Place = R(12);
+/// Granules of weights that the pair is done with.
+const DONE: Place = R(26);
 const OUTPUT: Place = R(23);
 const SCRATCH: Place = R(25);
+const OTHER_SCRATCH: Place = R(27);
 const ACTIVATION_POINTER: Place = P(0);
 const WEIGHT_POINTER: Place = P(1);
+const SECOND_WEIGHT_POINTER: Place = P(6);
 const START_POINTER: Place = P(2);
 const START_STEP: Place = M(0);
 const SUM_POINTER: Place = P(3);
+const RESULT_POINTER: Place = P(7);
 const OUTPUT_POINTER: Place = P(4);
 const PARAMETER_POINTER: Place = P(5);
+
+const _: () =
+    assert!(ACTIVATION_RING.end - ACTIVATION_RING.start == WEIGHT_RING.end - WEIGHT_RING.start);
+const _: () = assert!(OUTPUT_RING.start.is_multiple_of(2 * OUTPUT_GRANULE_BYTES));
+const _: () = assert!(1 << GRANULE_BITS == WEIGHT_GRANULE_BYTES && 1 << BRICK_BITS == BRICK_BYTES);
+const GRANULE_BITS: u32 = 11;
+const BRICK_BITS: u32 = 9;
 
 const ACTIVATION_FREE: OwnLock = OwnLock(lock::ACTIVATION_FREE);
 const ACTIVATION_FULL: OwnLock = OwnLock(lock::ACTIVATION_FULL);
@@ -111,23 +131,48 @@ const WEIGHT_FULL: OwnLock = OwnLock(lock::WEIGHT_FULL);
 const OUTPUT_FREE: OwnLock = OwnLock(lock::OUTPUT_FREE);
 const OUTPUT_FULL: OwnLock = OwnLock(lock::OUTPUT_FULL);
 
+/// What a step of eight k loads: eight rows of both planes, and weights of both units.
+const LOADS: [Load; 4] = [
+    Load { unit: Unit::A, pointer: ACTIVATION_POINTER },
+    Load { unit: Unit::A, pointer: ACTIVATION_POINTER },
+    Load { unit: Unit::B, pointer: WEIGHT_POINTER },
+    Load { unit: Unit::B, pointer: SECOND_WEIGHT_POINTER },
+];
+
+/// What it multiplies. Neighbours share a factor, so that no load is needed for long.
+const PRODUCTS: [Product; 4] = [
+    Product { accumulator: accumulator(0, HIGH), factors: [0, 2] },
+    Product { accumulator: accumulator(1, HIGH), factors: [0, 3] },
+    Product { accumulator: accumulator(1, LOW), factors: [1, 3] },
+    Product { accumulator: accumulator(0, LOW), factors: [1, 2] },
+];
+
+/// The sums of unit `unit` of a pair and plane `plane`.
+const fn accumulator(unit: u8, plane: u8) -> u8 {
+    2 * unit + plane
+}
+
 /// The program, with its operations as far apart as `spacing` asks.
 ///
 /// # Errors
 /// Never for the table of this crate; the assembler's errors are passed on.
 pub fn program(spacing: &Spacing) -> Result<Assembled, IsaError> {
-    Assembled::new(&blocks(), spacing)
+    Assembled::new(&parts(spacing)?, spacing)
 }
 
-/// The blocks of the program, in the order in which they lie.
-pub fn blocks() -> Vec<Block> {
-    let mut blocks = vec![setup(), call()];
-    blocks.extend([pass(), group(), segment(), unit()]);
-    blocks.extend([need_weights(), next_weights(), brick(), weights_done(), brick_end()]);
-    blocks.extend([unit_sums(), choose_output(), combined(), separate(HIGH), separate(LOW)]);
-    blocks.extend([unit_end(), segment_end(), group_end(), pass_end()]);
-    blocks.extend([call_end(), drop_weights()]);
-    blocks
+/// The parts of the program, in the order in which they lie.
+///
+/// # Errors
+/// As for [`program`].
+pub fn parts(spacing: &Spacing) -> Result<Vec<Part>, IsaError> {
+    let before = [setup(), call(), pass(), group(), segment(), pair(), next_weights(), sums()];
+    let after = [weights_done(), pair_sums(), choose_output(), combined()];
+    let outputs = [separate(HIGH), separate(LOW), output_end()];
+    let ends = [pair_end(), segment_end(), group_end(), pass_end(), call_end(), drop_weights()];
+    let mut parts: Vec<Part> = before.map(Part::Block).into();
+    parts.extend(bricks(spacing)?.parts);
+    parts.extend(after.into_iter().chain(outputs).chain(ends).map(Part::Block));
+    Ok(parts)
 }
 
 fn setup() -> Block {
@@ -137,21 +182,18 @@ fn setup() -> Block {
         (ONE, 1),
         (MINUS_ONE, u32::MAX),
         (CONFIGURATION, SIGNED_BYTES),
+        (RING_MASK, ACTIVATION_RING.len() as u32 - 1),
         (ACTIVATION_BASE, core_address(ACTIVATION_RING.start)),
-        (ACTIVATION_MASK, ACTIVATION_RING.len() as u32 - 1),
         (ACTIVATION_STEP, ACTIVATION_GRANULE_BYTES),
         (WEIGHT_BASE, core_address(WEIGHT_RING.start)),
-        (WEIGHT_MASK, WEIGHT_RING.len() as u32 - 1),
-        (WEIGHT_STEP, WEIGHT_GRANULE_BYTES),
-        (OUTPUT_BASE, core_address(OUTPUT_RING.start)),
+        (BRICK_STEP, BRICK_BYTES),
         (OUTPUT_STEP, OUTPUT_GRANULE_BYTES),
-        (BRICKS_PER_GRANULE, BRICKS_PER_WEIGHT_GRANULE),
+        (TO_GRANULES, GRANULE_BITS.wrapping_neg()),
         (UNIT_STEP, 2 * BLOCK_BYTES),
         (PARAMETER_POINTER, core_address(PARAMETERS.start)),
-        (WEIGHTS_LEFT, 0),
         (SEGMENT_START, 0),
-        (NEXT_WEIGHTS, 0),
-        (OUTPUT, 0),
+        (SECOND_WEIGHTS, 0),
+        (OUTPUT, core_address(OUTPUT_RING.start)),
     ] {
         block.set(place, value);
     }
@@ -175,6 +217,8 @@ fn call() -> Block {
         block.load_word(place, PARAMETER_POINTER, 4 * index);
     }
     block.subtract(MINUS_BRICKS, ZERO, BRICKS);
+    block.set(SCRATCH, BRICK_BITS);
+    block.shift(UNIT_BYTES, BRICKS, SCRATCH);
     block
 }
 
@@ -201,76 +245,123 @@ fn segment() -> Block {
     block
 }
 
-fn unit() -> Block {
-    let mut block = Block::new("unit");
-    for plane in [HIGH, LOW] {
-        for which in 0..4 {
-            let offset = BLOCK_BYTES * u32::from(plane) + 64 * u32::from(which);
-            block.load(Quarter(plane, which), START_POINTER, offset);
-        }
-    }
-    block.advance(START_POINTER, START_STEP);
-    block.copy(ACTIVATION, SEGMENT_START);
-    block.copy(BRICKS_LEFT, BRICKS);
-    block
-}
-
-fn need_weights() -> Block {
-    Block::new("need_weights").exit(Exit::NotZero(WEIGHTS_LEFT, "brick"))
+/// The next two units, or the last one, which is then both: its sums are computed twice, and the
+/// second ones stay where nobody looks. Counts the granules of weights that they need.
+fn pair() -> Block {
+    let mut block = Block::new("pair");
+    block.decrement(SCRATCH, UNITS_LEFT);
+    block.is_not_zero(PAIRED, SCRATCH);
+    block.subtract(SCRATCH, ZERO, PAIRED);
+    block.and(SCRATCH, UNIT_BYTES, SCRATCH);
+    block.copy(WEIGHTS, SECOND_WEIGHTS);
+    block.add(SECOND_WEIGHTS, SECOND_WEIGHTS, SCRATCH);
+    block.add(OTHER_SCRATCH, SECOND_WEIGHTS, UNIT_BYTES);
+    // Done with: those that end before the pair does, less those that ended before it starts.
+    block.shift(SCRATCH, OTHER_SCRATCH, TO_GRANULES);
+    block.shift(DONE, WEIGHTS, TO_GRANULES);
+    block.subtract(DONE, SCRATCH, DONE);
+    // Needed, with a minus: those that began before it starts, less those that begin before it ends.
+    block.decrement(OTHER_SCRATCH, OTHER_SCRATCH);
+    block.shift_signed(OTHER_SCRATCH, OTHER_SCRATCH, TO_GRANULES);
+    block.decrement(SCRATCH, WEIGHTS);
+    block.shift_signed(SCRATCH, SCRATCH, TO_GRANULES);
+    block.subtract(SCRATCH, SCRATCH, OTHER_SCRATCH);
+    block.and(SECOND_WEIGHTS, SECOND_WEIGHTS, RING_MASK);
+    block.add(PAIRED, PAIRED, ONE);
+    block.exit(Exit::Zero(SCRATCH, "sums"))
 }
 
 fn next_weights() -> Block {
     let mut block = Block::new("next_weights");
-    block.acquire(WEIGHT_FULL, MINUS_ONE);
-    block.copy(WEIGHTS_LEFT, BRICKS_PER_GRANULE);
-    block.add(SCRATCH, WEIGHT_BASE, NEXT_WEIGHTS);
-    block.copy(WEIGHT_POINTER, SCRATCH);
-    block.add(NEXT_WEIGHTS, NEXT_WEIGHTS, WEIGHT_STEP);
-    block.and(NEXT_WEIGHTS, NEXT_WEIGHTS, WEIGHT_MASK);
+    block.acquire(WEIGHT_FULL, SCRATCH);
     block
 }
 
-/// Eight steps of eight k: 8x64 activations of both planes with 64x8 weights.
-fn brick() -> Block {
-    let mut block = Block::new("brick");
-    block.add(SCRATCH, ACTIVATION_BASE, ACTIVATION);
-    block.copy(ACTIVATION_POINTER, SCRATCH);
-    block.decrement(WEIGHTS_LEFT, WEIGHTS_LEFT);
-    block.decrement(BRICKS_LEFT, BRICKS_LEFT);
-    block.add(ACTIVATION, ACTIVATION, ACTIVATION_STEP);
-    block.and(ACTIVATION, ACTIVATION, ACTIVATION_MASK);
-    for step in 0..8 {
-        // Twelve vectors: the loads of four steps are under way at a time.
-        let [high, low, weights] = [0, 1, 2].map(|part| X(3 * (step % 4) + part));
-        block.load_next_b(weights, WEIGHT_POINTER);
-        block.load_next(high, ACTIVATION_POINTER);
-        block.load_next(low, ACTIVATION_POINTER);
-        block.multiply(HIGH, high, weights, CONFIGURATION);
-        block.multiply(LOW, low, weights, CONFIGURATION);
+/// Where the pair's sums start from, and where its operands are.
+fn sums() -> Block {
+    let mut block = Block::new("sums");
+    for unit in 0..2 {
+        for (place, offset) in sums_of(unit) {
+            block.load(place, START_POINTER, offset);
+        }
+        block.advance(START_POINTER, START_STEP);
     }
-    block.exit(Exit::NotZero(WEIGHTS_LEFT, "brick_end"))
+    block.copy(ACTIVATION, SEGMENT_START);
+    point(&mut block, ACTIVATION_POINTER, ACTIVATION_BASE, ACTIVATION);
+    point(&mut block, WEIGHT_POINTER, WEIGHT_BASE, WEIGHTS);
+    point(&mut block, SECOND_WEIGHT_POINTER, WEIGHT_BASE, SECOND_WEIGHTS);
+    block.decrement(BRICKS_LEFT, BRICKS);
+    block
+}
+
+/// The vectors of a unit's sums, and where in its part of the memory they are.
+fn sums_of(unit: u8) -> impl Iterator<Item = (Place, u32)> {
+    [HIGH, LOW].into_iter().flat_map(move |plane| {
+        (0..4).map(move |which| {
+            let offset = BLOCK_BYTES * u32::from(plane) + 64 * u32::from(which);
+            (Quarter(accumulator(unit, plane), which), offset)
+        })
+    })
+}
+
+fn point(block: &mut Block, pointer: Place, base: Place, offset: Place) {
+    block.add(SCRATCH, base, offset);
+    block.copy(pointer, SCRATCH);
+}
+
+/// The next place in a ring.
+fn step(block: &mut Block, offset: Place, by: Place) {
+    block.add(offset, offset, by);
+    block.and(offset, offset, RING_MASK);
+}
+
+/// 8x64 activations of both planes with 64x8 weights of both units a turn.
+fn bricks(spacing: &Spacing) -> Result<Pipelined, IsaError> {
+    let mut between = Block::new("between");
+    between.decrement(BRICKS_LEFT, BRICKS_LEFT);
+    for (pointer, base, offset, by) in [
+        (WEIGHT_POINTER, WEIGHT_BASE, WEIGHTS, BRICK_STEP),
+        (SECOND_WEIGHT_POINTER, WEIGHT_BASE, SECOND_WEIGHTS, BRICK_STEP),
+        (ACTIVATION_POINTER, ACTIVATION_BASE, ACTIVATION, ACTIVATION_STEP),
+    ] {
+        step(&mut between, offset, by);
+        point(&mut between, pointer, base, offset);
+    }
+    let mut last = Block::new("last");
+    step(&mut last, SECOND_WEIGHTS, BRICK_STEP);
+    step(&mut last, ACTIVATION, ACTIVATION_STEP);
+    let bricks = Loop {
+        loads: &LOADS,
+        products: &PRODUCTS,
+        configuration: CONFIGURATION,
+        steps: (BRICK_DEPTH / BLOCK) as usize,
+        between,
+        last,
+        counter: BRICKS_LEFT,
+        labels: ["first_loads", "brick", "last_brick"],
+        exit: Exit::Zero(DONE, "pair_sums"),
+    };
+    bricks.schedule(spacing)
 }
 
 fn weights_done() -> Block {
     let mut block = Block::new("weights_done");
-    block.release(WEIGHT_FREE, ONE);
+    block.release(WEIGHT_FREE, DONE);
     block
 }
 
-fn brick_end() -> Block {
-    Block::new("brick_end").exit(Exit::NotZero(BRICKS_LEFT, "need_weights"))
-}
-
-fn unit_sums() -> Block {
-    let mut block = Block::new("unit_sums");
-    for plane in [HIGH, LOW] {
-        for which in 0..4 {
-            let offset = BLOCK_BYTES * u32::from(plane) + 64 * u32::from(which);
-            block.store(Quarter(plane, which), SUM_POINTER, offset);
+fn pair_sums() -> Block {
+    let mut block = Block::new("pair_sums");
+    block.copy(RESULT_POINTER, SUM_POINTER);
+    for unit in 0..2 {
+        for (place, offset) in sums_of(unit) {
+            block.store(place, SUM_POINTER, offset);
         }
+        block.advance(SUM_POINTER, UNIT_STEP);
     }
+    block.copy(BRICKS_LEFT, PAIRED);
     block.decrement(SCRATCH, SEGMENTS_LEFT);
-    block.exit(Exit::NotZero(SCRATCH, "unit_end"))
+    block.exit(Exit::NotZero(SCRATCH, "pair_end"))
 }
 
 fn choose_output() -> Block {
@@ -282,8 +373,8 @@ fn combined() -> Block {
     let mut block = Block::new("combined");
     take_output(&mut block);
     for which in 0..4 {
-        block.load(X(which), SUM_POINTER, 64 * u32::from(which));
-        block.load(X(4 + which), SUM_POINTER, BLOCK_BYTES + 64 * u32::from(which));
+        block.load(X(which), RESULT_POINTER, 64 * u32::from(which));
+        block.load(X(4 + which), RESULT_POINTER, BLOCK_BYTES + 64 * u32::from(which));
     }
     for _ in 0..DOUBLINGS {
         (0..4).for_each(|which| block.add_lanes(X(which), X(which), X(which)));
@@ -293,14 +384,18 @@ fn combined() -> Block {
         block.store(X(which), OUTPUT_POINTER, 64 * u32::from(which));
     }
     block.release(OUTPUT_FULL, ONE);
-    block.exit(Exit::Jump("unit_end"))
+    block.exit(Exit::Jump("output_end"))
 }
 
 fn separate(plane: u8) -> Block {
     let mut block = Block::new(if plane == HIGH { "separate_high" } else { "separate_low" });
     take_output(&mut block);
     for which in 0..4 {
-        block.store(Quarter(plane, which), OUTPUT_POINTER, 64 * u32::from(which));
+        let offset = BLOCK_BYTES * u32::from(plane) + 64 * u32::from(which);
+        block.load(X(which), RESULT_POINTER, offset);
+    }
+    for which in 0..4 {
+        block.store(X(which), OUTPUT_POINTER, 64 * u32::from(which));
     }
     block.release(OUTPUT_FULL, ONE);
     block
@@ -309,16 +404,21 @@ fn separate(plane: u8) -> Block {
 /// Waits for a granule of the output ring; the ring has two.
 fn take_output(block: &mut Block) {
     block.acquire(OUTPUT_FREE, MINUS_ONE);
-    block.add(SCRATCH, OUTPUT_BASE, OUTPUT);
-    block.copy(OUTPUT_POINTER, SCRATCH);
+    block.copy(OUTPUT_POINTER, OUTPUT);
     block.xor(OUTPUT, OUTPUT, OUTPUT_STEP);
 }
 
-fn unit_end() -> Block {
-    let mut block = Block::new("unit_end");
-    block.advance(SUM_POINTER, UNIT_STEP);
-    block.decrement(UNITS_LEFT, UNITS_LEFT);
-    block.exit(Exit::NotZero(UNITS_LEFT, "unit"))
+fn output_end() -> Block {
+    let mut block = Block::new("output_end");
+    block.advance(RESULT_POINTER, UNIT_STEP);
+    block.decrement(BRICKS_LEFT, BRICKS_LEFT);
+    block.exit(Exit::NotZero(BRICKS_LEFT, "choose_output"))
+}
+
+fn pair_end() -> Block {
+    let mut block = Block::new("pair_end");
+    block.subtract(UNITS_LEFT, UNITS_LEFT, PAIRED);
+    block.exit(Exit::NotZero(UNITS_LEFT, "pair"))
 }
 
 fn segment_end() -> Block {
@@ -345,12 +445,18 @@ fn pass_end() -> Block {
 
 /// A call's weights are padded to whole granules; what is left of the last one is given back.
 fn call_end() -> Block {
-    Block::new("call_end").exit(Exit::Zero(WEIGHTS_LEFT, "call"))
+    let mut block = Block::new("call_end");
+    block.set(SCRATCH, WEIGHT_GRANULE_BYTES - 1);
+    block.and(SCRATCH, SECOND_WEIGHTS, SCRATCH);
+    block.exit(Exit::Zero(SCRATCH, "call"))
 }
 
 fn drop_weights() -> Block {
     let mut block = Block::new("drop_weights");
     block.release(WEIGHT_FREE, ONE);
-    block.copy(WEIGHTS_LEFT, ZERO);
+    block.set(SCRATCH, WEIGHT_GRANULE_BYTES);
+    block.add(SECOND_WEIGHTS, SECOND_WEIGHTS, SCRATCH);
+    block.set(SCRATCH, WEIGHT_RING.len() as u32 - WEIGHT_GRANULE_BYTES);
+    block.and(SECOND_WEIGHTS, SECOND_WEIGHTS, SCRATCH);
     block.exit(Exit::Jump("call"))
 }

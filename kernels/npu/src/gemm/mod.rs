@@ -8,7 +8,7 @@
 //! * [`Shape`] and [`Tiling`]: what is asked for, and how it is cut.
 //! * [`pack`]: the formats of the three buffers.
 //! * [`cost`]: how long a call takes, by a model.
-//! * [`kernel`]: the program of a compute tile; [`mapping`]: streams, locks and descriptors.
+//! * [`kernel`]: the program of a compute tile, of [`block`]s and a [`pipeline`]; [`mapping`]: streams, locks and descriptors.
 //!
 //! `docs/npu-gemm.md` tells the whole. Nothing here ever ran on silicon.
 //!
@@ -46,6 +46,7 @@ pub mod kernel;
 pub mod mapping;
 pub mod memory;
 pub mod pack;
+pub mod pipeline;
 mod shape;
 
 pub use call::{Argument, BufferSizes, Call, Patch};
@@ -112,12 +113,13 @@ pub struct Design {
 }
 
 impl Design {
-    /// The design, with a program that is right under any latency a source names: it has the time.
+    /// The design, with a program that has four products under way for each step of eight k, and
+    /// is right whatever the other latencies are up to eight cycles.
     ///
     /// # Errors
     /// None; those of the parts are passed on.
     pub fn new() -> Result<Self, GemmError> {
-        Design::spaced(&Spacing::CONSERVATIVE)
+        Design::spaced(&Spacing::PIPELINED)
     }
 
     /// The design, with the core's operations as far apart as `spacing` asks.

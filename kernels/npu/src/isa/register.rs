@@ -47,6 +47,20 @@ pub enum RegisterFile {
     Cmh,
     /// Accumulators, 2048 bits, 5.
     Dm,
+    /// Vectors with their exponents, 576 bits, 12.
+    Ex,
+    /// Pairs of vectors, 1024 bits, 6.
+    Y,
+    /// Lower halves of the buffers for unaligned loads, 2.
+    Lfl,
+    /// Upper halves of those, 2.
+    Lfh,
+    /// Exponents in those.
+    Lfe,
+    /// Lower half of the buffer for unaligned stores.
+    Sfl,
+    /// Upper half of it.
+    Sfh,
     /// Link register.
     Lr,
     /// Start of the hardware loop.
@@ -136,6 +150,9 @@ impl fmt::Display for Register {
             RegisterFile::Lc => return f.write_str("lc"),
             RegisterFile::Sp => return f.write_str("sp"),
             RegisterFile::CoreId => return f.write_str("core_id"),
+            RegisterFile::Lfe => return f.write_str("lfe"),
+            RegisterFile::Sfl => return f.write_str("sfl"),
+            RegisterFile::Sfh => return f.write_str("sfh"),
             RegisterFile::R => "r",
             RegisterFile::P => "p",
             RegisterFile::M => "m",
@@ -156,6 +173,10 @@ impl fmt::Display for Register {
             RegisterFile::Cml => "cml",
             RegisterFile::Cmh => "cmh",
             RegisterFile::Dm => "dm",
+            RegisterFile::Ex => "ex",
+            RegisterFile::Y => "y",
+            RegisterFile::Lfl => "lfl",
+            RegisterFile::Lfh => "lfh",
         };
         write!(f, "{name}{}", self.index)
     }
@@ -279,8 +300,8 @@ const CONTROL_BY_MOVX: [(&str, u32); 22] = [
 ];
 
 use RegisterFile::{
-    Bmhh, Bmhl, Bmlh, Bmll, Cmh, Cml, CoreId, D, D3, Dc, Dj, Dm, Dn, Eh, El, Lc, Le, Lr, Ls, M, P,
-    R, S, Sp, Wh, Wl, X,
+    Bmhh, Bmhl, Bmlh, Bmll, Cmh, Cml, CoreId, D, D3, Dc, Dj, Dm, Dn, Eh, El, Ex, Lc, Le, Lfe, Lfh,
+    Lfl, Lr, Ls, M, P, R, S, Sfh, Sfl, Sp, Wh, Wl, X, Y,
 };
 
 const fn class(name: &'static str, width: u32, numberings: &'static [Numbering]) -> Class {
@@ -298,6 +319,8 @@ static CLASSES: &[Class] = &[
     class("s", 2, &[all(S, 4, 0, 0)]),
     class("x", 4, &[all(X, 12, 0, 0)]),
     class("dm", 3, &[all(Dm, 5, 0, 0)]),
+    class("ex", 4, &[all(Ex, 12, 0, 0)]),
+    class("y", 3, &[all(Y, 6, 0, 0)]),
     class("cm", 4, &[all(Cml, 5, 1, 0), all(Cmh, 5, 1, 1)]),
     // Quarters that a shuffle can write (mShflBMDst).
     class(
@@ -315,6 +338,11 @@ static CLASSES: &[Class] = &[
             all(Bmhl, 5, 3, 0b100),
             all(Bmhh, 5, 3, 0b110),
             all(X, 12, 2, 0b001),
+            all(Lfh, 2, 5, 0b00011),
+            all(Lfl, 2, 5, 0b01011),
+            one(Lfe, 0b010011),
+            one(Sfl, 0b011011),
+            one(Sfh, 0b110011),
         ],
     ),
     // Halves of vectors (mWa, mWs).

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use onebit_rt::driver::npu::probe::{Probe, nodes, probe};
-use onebit_rt::driver::npu::{Errno, LOCKED_HELP};
+use onebit_rt::driver::npu::{COLUMNS, COMPUTE_ROWS, Errno, HEAP_BYTES, LOCKED_HELP, ROWS};
 
 use super::{Finding, Roots, names, read};
 
@@ -14,9 +14,6 @@ const VENDOR: &str = "0x1022";
 const DEVICE: &str = "0x17f0";
 const MODELS: [(&str, &str); 3] =
     [("0x10", "Strix Point"), ("0x11", "Strix Halo"), ("0x20", "Krackan")];
-
-/// Bytes that every context locks before it has a single weight.
-const HEAP_BYTES: u64 = 64 << 20;
 
 pub(super) fn findings(roots: &Roots) -> Vec<Finding> {
     let processors = processors(roots);
@@ -151,10 +148,13 @@ fn array(answer: Option<&Result<Probe, Errno>>) -> Finding {
     match answer {
         Some(Ok(Probe { array: Ok([columns, rows, cores]), .. })) => {
             let found = format!("{columns} columns of {rows} tiles, {cores} of them with cores");
-            if *columns >= 8 && (*rows, *cores) == (6, 4) {
+            if *columns >= COLUMNS && (*rows, *cores) == (ROWS, COMPUTE_ROWS) {
                 return Finding::ok(WHAT, found);
             }
-            let remedy = "plans are made for 8 columns of 6 tiles, 4 of them with cores";
+            let remedy = format!(
+                "plans are made for {COLUMNS} columns of {ROWS} tiles, {COMPUTE_ROWS} of them with \
+                 cores"
+            );
             Finding::missing(WHAT, found, remedy)
         }
         Some(_) => Finding::unknown(WHAT, "it cannot be asked"),
@@ -190,7 +190,8 @@ fn locked(roots: &Roots) -> Finding {
             Finding::missing(WHAT, format!("{} KiB", bytes >> 10), LOCKED_HELP)
         }
         (_, Some(bytes)) => {
-            let found = format!("{} MiB; a plan needs 64 MiB and its weights", bytes >> 20);
+            let heap = HEAP_BYTES >> 20;
+            let found = format!("{} MiB; a plan needs {heap} MiB and its weights", bytes >> 20);
             Finding::unknown(WHAT, found).with_remedy(LOCKED_HELP)
         }
         _ => Finding::unknown(WHAT, "no limit in /proc/self/limits"),

@@ -4,8 +4,9 @@
 //! activations, hands the product over, waits, and scales the results; the others go on to the
 //! barrier that the plan has before the output is read.
 
+use std::ops::Range;
 use std::slice;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use onebit_cpu::array::{pack_activations, unpack_results};
 use onebit_plan::PlanFile;
@@ -16,14 +17,22 @@ use crate::Error;
 use crate::driver::npu::{BufferId, Call, Context};
 
 /// A plan's array products on a device.
-pub struct Array(Mutex<State>);
+pub struct Array {
+    plan: Arc<PlanFile>,
+    state: Mutex<State>,
+}
 
 struct State {
     context: Box<dyn Context>,
     /// By product: made at load, so that a step allocates nothing.
-    calls: Vec<[Call; 1]>,
+    calls: Vec<Call>,
+    /// The products of each submission.
+    groups: Vec<Range<usize>>,
+    /// By product: the submission that it begins, if it does.
+    starts: Vec<Option<usize>>,
     activations: BufferId,
-    results: BufferId,
+    /// By place in a submission.
+    results: Vec<BufferId>,
     /// Scale of each row and group of activations.
     scales: Vec<f32>,
     /// Why the array did not do what it was asked in this step.
@@ -36,7 +45,7 @@ impl Array {
     /// # Errors
     /// What the device refuses.
     pub fn load(
-        plan: &PlanFile,
+        plan: &Arc<PlanFile>,
         part: &ArrayPlan,
         mut context: Box<dyn Context>,
     ) -> Result<Self, Error> {
@@ -52,58 +61,94 @@ impl Array {
             part.calls.iter().map(bytes).max().unwrap_or(0)
         };
         let activations = context.allocate(most(|call| call.activations))?;
-        let results = context.allocate(most(|call| call.results))?;
+        let mut results = Vec::new();
         let mut calls = Vec::with_capacity(part.products.len());
-        for product in &part.products {
-            let weights = context.allocate(product.bytes)?;
-            let bytes = &segment[range(product.offset, product.bytes)];
-            context.bytes_mut(weights)?[..bytes.len()].copy_from_slice(bytes);
-            calls.push([Call {
-                program: programs[product.call as usize],
-                arguments: vec![activations, weights, results],
-            }]);
+        let mut starts = vec![None; part.products.len()];
+        let mut groups = Vec::with_capacity(part.groups.len());
+        for (index, group) in part.groups.iter().enumerate() {
+            let group = group.first as usize..(group.first + group.count) as usize;
+            starts[group.start] = Some(index);
+            for (place, product) in part.products[group.clone()].iter().enumerate() {
+                let weights = context.allocate(product.bytes)?;
+                let bytes = &segment[range(product.offset, product.bytes)];
+                context.bytes_mut(weights)?[..bytes.len()].copy_from_slice(bytes);
+                if place == results.len() {
+                    results.push(context.allocate(most(|call| call.results))?);
+                }
+                calls.push(Call {
+                    program: programs[product.call as usize],
+                    arguments: vec![activations, weights, results[place]],
+                });
+            }
+            groups.push(group);
         }
-        let groups = part.products.iter().map(|p| p.columns / p.group).max().unwrap_or(0);
-        Ok(Self(Mutex::new(State {
+        let most_groups = part.products.iter().map(|p| p.columns.div_ceil(p.group)).max();
+        let state = Mutex::new(State {
             context,
             calls,
+            groups,
+            starts,
             activations,
             results,
-            scales: vec![0.0; ARRAY_ROWS * groups as usize],
+            scales: vec![0.0; ARRAY_ROWS * most_groups.unwrap_or(0) as usize],
             failure: None,
-        })))
+        });
+        Ok(Self { plan: Arc::clone(plan), state })
     }
 
     /// Takes what went wrong since it was last asked.
     pub fn take_failure(&self) -> Option<Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
     }
 }
 
 impl State {
-    /// `x` is `[m][k]`; row r of `out` starts at `r * out_stride`.
-    fn product(
+    /// `x` is `[m][k]`; row r of the outputs of all products starts at `r * out_stride` of `out`.
+    /// `weights` is the weight segment.
+    fn products(
         &mut self,
-        product: &ArrayProduct,
+        products: &[ArrayProduct],
         x: &[f32],
-        scales: &[f32],
+        weights: &[u8],
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let m = x.len() / product.k as usize;
         // The code's constants and the manifest come from one compile; if they do not agree, that
         // is said instead of a panic, which could not leave a function that compiled code called.
-        let disagree = || Error::ArrayProduct { index: product.index };
-        let d = self.scales.get_mut(..m * product.groups()).ok_or_else(disagree)?;
-        let call = self.calls.get(product.index as usize).ok_or_else(disagree)?;
+        let Some(first) = products.first() else { return Ok(()) };
+        let disagree = || Error::ArrayProduct { index: first.index };
+        let m = x.len() / first.k as usize;
+        let d = self.scales.get_mut(..m * first.groups()).ok_or_else(disagree)?;
         let packed = self.context.bytes_mut(self.activations)?;
-        let packed = packed.get_mut(..product.activation_bytes()).ok_or_else(disagree)?;
-        pack_activations(product, x, packed, d);
-        self.context.run(call)?;
-        let results = self.context.bytes(self.results)?;
-        let results = results.get(..product.result_bytes()).ok_or_else(disagree)?;
-        unpack_results(product, results, d, scales, out);
+        let packed = packed.get_mut(..first.activation_bytes()).ok_or_else(disagree)?;
+        pack_activations(first, x, packed, d);
+        let (mut rest, mut column) = (products, 0);
+        while let Some(next) = rest.first() {
+            let group = self.starts.get(next.index as usize).copied().flatten();
+            let group = group.and_then(|group| self.groups.get(group)).ok_or_else(disagree)?;
+            let (now, later) = rest.split_at_checked(group.len()).ok_or_else(disagree)?;
+            self.context.run(&self.calls[group.clone()])?;
+            for (product, &results) in now.iter().zip(&self.results) {
+                if (product.k, product.group) != (first.k, first.group) {
+                    return Err(disagree());
+                }
+                let results = self.context.bytes(results)?;
+                let results = results.get(..product.result_bytes()).ok_or_else(disagree)?;
+                let scales = product_scales(product, weights).ok_or_else(disagree)?;
+                let out = out.get_mut(column..).ok_or_else(disagree)?;
+                unpack_results(product, results, d, scales, out);
+                column += product.n as usize;
+            }
+            rest = later;
+        }
         Ok(())
     }
+}
+
+/// The scales behind a product's weights: one for each group and output.
+fn product_scales<'a>(product: &ArrayProduct, weights: &'a [u8]) -> Option<&'a [f32]> {
+    let bytes = product.groups() * product.n as usize * size_of::<f32>();
+    let scales = weights.get(product.scales as usize..)?.get(..bytes)?;
+    bytemuck::try_cast_slice(scales).ok()
 }
 
 /// [`ArrayFn`](onebit_plan::abi::ArrayFn) over the [`Array`] at `StepContext::array`.
@@ -112,7 +157,8 @@ impl State {
 /// As `ArrayFn` demands; `array` points at an [`Array`] that was loaded from the same plan.
 pub unsafe extern "C" fn offload(
     context: *const StepContext,
-    product: *const ArrayProduct,
+    products: *const ArrayProduct,
+    count: u32,
     x: *const f32,
     out: *mut f32,
     m: u32,
@@ -122,22 +168,21 @@ pub unsafe extern "C" fn offload(
     if context.thread != 0 || m == 0 {
         return;
     }
-    // SAFETY: valid by the contract.
-    let product = unsafe { &*product };
+    // SAFETY: so many products by the contract.
+    let products = unsafe { slice::from_raw_parts(products, count as usize) };
     // SAFETY: an array by the contract.
     let array = unsafe { &*context.array.cast::<Array>() };
-    let (m, n, k) = (m as usize, product.n as usize, product.k as usize);
+    let Some(first) = products.first() else { return };
+    let m = m as usize;
     // SAFETY: m rows of k.
-    let x = unsafe { slice::from_raw_parts(x, m * k) };
-    // SAFETY: inside the weight segment.
-    let scales = unsafe { context.weights.add(product.scales as usize) }.cast();
-    // SAFETY: one for each group and output; they follow weights of whole granules.
-    let scales = unsafe { slice::from_raw_parts(scales, product.groups() * n) };
-    let length = (m - 1) * product.out_stride as usize + n;
+    let x = unsafe { slice::from_raw_parts(x, m * first.k as usize) };
+    let n: usize = products.iter().map(|product| product.n as usize).sum();
+    let length = (m - 1) * first.out_stride as usize + n;
     // SAFETY: m rows, the last of n; no other thread touches them before the next barrier.
     let out = unsafe { slice::from_raw_parts_mut(out, length) };
-    let mut state = array.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut state = array.state.lock().unwrap_or_else(PoisonError::into_inner);
     if state.failure.is_none() {
-        state.failure = state.product(product, x, scales, out).err();
+        let weights = array.plan.segment(SegmentKind::Weights);
+        state.failure = state.products(products, x, weights, out).err();
     }
 }

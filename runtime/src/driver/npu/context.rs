@@ -18,17 +18,13 @@ use xrt_sys::ert;
 use super::command::{self, CALLS_PER_CHAIN, COMMAND_BYTES};
 use super::error::{CommandState, MemoryLimit, NpuError};
 use super::ioctl::{Errno, Ioctl, MappingId};
-use super::{BufferId, Call, Context, ProgramId};
+use super::{BufferId, COMPUTE_ROWS, Call, Context, ProgramId, ROWS};
 
 /// How long a command may take. The driver itself stops one that makes no progress far earlier.
 const PATIENCE_MILLISECONDS: u32 = 60_000;
 
 /// What the system's mappings are multiples of.
 const PAGE: u64 = 4096;
-
-/// Rows of the array that a design is made for, and those of its compute tiles.
-const ROWS: u16 = 6;
-const COMPUTE_ROWS: u16 = 4;
 
 /// Operations in a cycle, as every NPU's xclbin says and XRT passes on. Only a hint.
 const OPERATIONS_PER_CYCLE: u32 = 2048;
@@ -120,7 +116,7 @@ impl<D: Ioctl> IoctlContext<D> {
             buffers: Vec::new(),
             programs: Vec::new(),
             commands: Vec::new(),
-            pinned: Vec::new(),
+            pinned: Vec::with_capacity(CALLS_PER_CHAIN * (1 + ert::ARGUMENTS)),
             is_lost: false,
         };
         context.configure(&pdi)?;

@@ -28,6 +28,15 @@ pub use error::{CommandState, LOCKED_HELP, MemoryLimit, NpuError};
 pub use ioctl::{Errno, Ioctl, MappingId};
 pub use xrt_sys::ert::HealthReport;
 
+/// Columns of the array that plans are made for.
+pub const COLUMNS: u16 = onebit_aie::array::COLUMNS as u16;
+/// Rows of that array.
+pub const ROWS: u16 = 6;
+/// Rows of it that are compute tiles.
+pub const COMPUTE_ROWS: u16 = 4;
+/// Bytes that every context locks before it has a single weight.
+pub const HEAP_BYTES: u64 = xrt_sys::accel::HEAP_BYTES;
+
 /// A buffer of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId(usize);

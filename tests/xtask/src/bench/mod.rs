@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use programs::{Ours, Peer};
 use report::Series;
+pub use report::{median, spread};
 pub use subject::Subject;
 
 use crate::Comparison;

@@ -93,14 +93,14 @@ pub fn contention(quiet: &[Series; 2], busy: &[Vec<f64>; 2]) -> String {
 }
 
 /// `median (least to most)`
-fn spread(samples: &[f64]) -> String {
+pub fn spread(samples: &[f64]) -> String {
     let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
     let most = samples.iter().copied().fold(0.0, f64::max);
     format!("{:.1} ({least:.1} to {most:.1})", median(samples))
 }
 
 /// Middle value; the mean of the two middle ones for an even count, NaN for none.
-fn median(samples: &[f64]) -> f64 {
+pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let half = sorted.len() / 2;

@@ -30,8 +30,8 @@ pub struct EntryInput<'a> {
     pub row_functions: &'a HashMap<usize, u64>,
     /// Code-segment offset of each attention shape.
     pub shapes: &'a [u64],
-    /// Code-segment offset of each array product, by step.
-    pub array_products: &'a HashMap<usize, u64>,
+    /// Code-segment offset and count of the array products of each step.
+    pub array_products: &'a HashMap<usize, (u64, usize)>,
     /// Code-segment offset of each rope table's frequencies.
     pub tables: &'a [u64],
 }
@@ -68,7 +68,7 @@ fn kernel_parameters(kernel: KernelId) -> &'static str {
         KernelId::Attention => "pppp",
         KernelId::Matmul(_) => "pppiiiii",
         KernelId::Gather(_) => "pppiiii",
-        KernelId::Array => "ppppi",
+        KernelId::Array => "ppippi",
     }
 }
 
@@ -179,11 +179,12 @@ impl<'a> Program<'a> {
                 });
             }
             Step::Array { activation, out, rows, .. } => {
-                let product = narrow(self.input.array_products[&index]);
-                let product = offset(b, self.code, product);
+                let (products, count) = self.input.array_products[&index];
+                let products = offset(b, self.code, narrow(products));
+                let count = int(b, count);
                 let x = View { buffer: *activation, column: 0, stride: 0 };
                 let (x, out) = (self.address(b, &x), self.address(b, out));
-                let args = [self.context, product, x, out, self.counts(*rows).count];
+                let args = [self.context, products, count, x, out, self.counts(*rows).count];
                 self.call(b, KernelId::Array, &args);
             }
             Step::KvWrite { shape, k, v } => {

@@ -7,7 +7,7 @@ mod unpack;
 use std::arch::x86_64::*;
 
 use super::{Call, Record};
-use crate::layout::{Codes, IntegerClass};
+use crate::layout::IntegerClass;
 use unpack::{Block, unpack};
 
 pub(crate) use float::float;
@@ -203,10 +203,12 @@ fn group_sum<C: IntegerClass>(
 #[target_feature(enable = "avx2")]
 fn unbias<C: IntegerClass>(negated: __m256i) -> __m256i {
     match C::LAYOUT.bias {
+        Some(0) => negated,
+        Some(2) => _mm256_slli_epi32::<2>(negated),
         Some(3) => _mm256_slli_epi32::<3>(negated),
         Some(4) => _mm256_slli_epi32::<4>(negated),
         Some(5) => _mm256_slli_epi32::<5>(negated),
-        // Bytes are unpacked to values, the others have no bias.
+        // Codes of eight bits are unpacked to values, the others have no bias.
         _ => _mm256_setzero_si256(),
     }
 }
@@ -227,7 +229,7 @@ unsafe fn dot<C: IntegerClass>(codes: &[__m256i; 4], x: *const u8) -> __m256i {
     for (q, (pairs, codes)) in pairs.iter_mut().zip(codes).enumerate() {
         // SAFETY: quad q of 4.
         let x = unsafe { broadcast_i32(x.wrapping_add(4 * q)) };
-        *pairs = if C::LAYOUT.codes == Codes::Bytes {
+        *pairs = if C::LAYOUT.bits() == 8 {
             _mm256_maddubs_epi16(_mm256_abs_epi8(*codes), _mm256_sign_epi8(x, *codes))
         } else {
             _mm256_maddubs_epi16(*codes, x)
@@ -235,19 +237,19 @@ unsafe fn dot<C: IntegerClass>(codes: &[__m256i; 4], x: *const u8) -> __m256i {
     }
     let low = [pairs[0], pairs[2]];
     let high = [pairs[1], pairs[3]];
-    match C::LAYOUT.codes {
-        Codes::Nibbles | Codes::NibblesAndBit => {
+    match C::LAYOUT.bits() {
+        ..=5 => {
             let low = _mm256_add_epi16(low[0], low[1]);
             let high = _mm256_add_epi16(high[0], high[1]);
             _mm256_madd_epi16(_mm256_add_epi16(low, high), ones)
         }
-        Codes::NibblesAndPair => {
+        6 => {
             let first = _mm256_add_epi16(low[0], high[0]);
             let second = _mm256_add_epi16(low[1], high[1]);
             let first = _mm256_madd_epi16(first, ones);
             _mm256_add_epi32(first, _mm256_madd_epi16(second, ones))
         }
-        Codes::Bytes => {
+        7.. => {
             let mut sum = _mm256_setzero_si256();
             for pairs in pairs {
                 sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));

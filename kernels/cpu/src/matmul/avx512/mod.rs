@@ -309,6 +309,8 @@ unsafe fn group_sum<C: IntegerClass>(
 #[target_feature(enable = "avx512f")]
 fn unbias<C: IntegerClass>(negated: __m512i) -> __m512i {
     match C::LAYOUT.bias {
+        Some(0) => negated,
+        Some(2) => _mm512_slli_epi32::<2>(negated),
         Some(3) => _mm512_slli_epi32::<3>(negated),
         Some(4) => _mm512_slli_epi32::<4>(negated),
         Some(5) => _mm512_slli_epi32::<5>(negated),

@@ -2,8 +2,9 @@
 //!
 //! Mesa up to 25.0 opens a device without hardware for `RADV_FORCE_FAMILY`, which compiles
 //! pipelines and runs nothing. What it tells of each is compared with a table that is checked in,
-//! so that a change for the worse shows as a difference; `UPDATE_EXPECT=1` writes it anew. Some
-//! bounds hold for every kernel. Skipped, with a line that says why, where there is no such Mesa.
+//! so that a change for the worse shows as a difference; `UPDATE_EXPECT=1` writes it anew (empty
+//! the file before, for another version of Mesa). Some bounds hold for every kernel. Skipped, with
+//! a line that says why, where there is no such Mesa.
 
 #[path = "common/catalogue.rs"]
 #[allow(dead_code, reason = "the other checks use the rest")]
@@ -51,9 +52,16 @@ fn every_kernel_fits() -> Result<(), Failed> {
         print!("{table}");
         return Ok(());
     }
-    let findings: Vec<String> = table.lines().skip(1).filter_map(finding).collect();
+    let findings: Vec<String> = table.lines().skip(2).filter_map(finding).collect();
     if !findings.is_empty() {
         return Err(format!("{table}\n{}", findings.join("\n")).into());
+    }
+    // Another compiler makes other code, which is nobody's mistake; the bounds hold all the same.
+    let known = include_str!("data/radv-gfx1151.txt").lines().next().unwrap_or("# nothing");
+    let found = table.lines().next().unwrap_or_default();
+    if known.starts_with("# Mesa") && found != known {
+        println!("skipped: the table is of {known}, here is {found}");
+        return Ok(());
     }
     let stable: String = table.lines().map(stable).collect();
     expect_file!["./data/radv-gfx1151.txt"].assert_eq(&stable);
@@ -172,7 +180,9 @@ fn table() -> String {
         Ok(device) => device,
         Err(why) => return format!("skipped: {why}\n"),
     };
-    let mut out = format!("{:58} wave", "kernel");
+    let driver = &device.info().driver.info;
+    let version = driver.split('-').next().unwrap_or(driver);
+    let mut out = format!("# {version}\n{:58} wave", "kernel");
     COLUMNS.iter().for_each(|column| out += &format!(" {:>7}", column.name));
     out.push('\n');
     for kernel in catalogue::kernels() {

@@ -17,9 +17,9 @@ use onebit_ir::rows::{RowProgram, Store};
 use onebit_plan::abi::{StorageClass, TILE_ROWS};
 use onebit_plan::gpu::{binding, record};
 
-use crate::class;
 use crate::kernel::{Immediate, Kernel, Source};
-use crate::rows::{Place, RowsKind, digest, emit};
+use crate::rows::{Place, RowsKind, digest, emit, fingerprint};
+use crate::{attention, class};
 use shape::{Form, Shape, tile_words, tiles};
 use walk::Activations;
 
@@ -42,13 +42,16 @@ pub enum Input<'a> {
     /// Computed by every workgroup, as program 0 of the kernel: records for integer classes,
     /// floats for float classes. For steps of up to m rows.
     Prologue(&'a RowProgram),
+    /// Merged by every workgroup from the partial results of an attention, whose heads together
+    /// are a row: records. For steps of up to m rows.
+    Merge { shape: attention::Shape, splits: u32 },
 }
 
 impl Input<'_> {
     /// Whether it is records.
     pub(crate) fn is_quantised(&self) -> bool {
         match self {
-            Self::Records => true,
+            Self::Records | Self::Merge { .. } => true,
             Self::Floats { .. } => false,
             Self::Prologue(program) => {
                 program.stores.iter().any(|store| matches!(store, Store::Q8 { .. }))
@@ -62,6 +65,9 @@ impl Input<'_> {
             Self::Records => String::new(),
             Self::Floats { stride } => format!("-f{stride}"),
             Self::Prologue(program) => format!("-rows{:016x}", digest(program, None)),
+            Self::Merge { shape, splits } => {
+                format!("-merge{:016x}", fingerprint(&format!("{shape:?} {splits}")))
+            }
         }
     }
 }
@@ -299,6 +305,12 @@ pub(crate) fn activations(
                 false => ("x_floats", shape.k),
             };
             (buffer, "0u".into(), stride)
+        }
+        Input::Merge { shape: heads, splits } => {
+            let (rows, workgroup) = (shape.m as u32, shape.workgroup());
+            attention::emit_merge(source, &heads, splits, rows, workgroup)
+                .expect("the attention has a kernel, and a product has whole blocks");
+            ("x_records", "0u".into(), record_words)
         }
     };
     for m in 0..shape.m {

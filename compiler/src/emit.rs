@@ -4,6 +4,7 @@ use std::path::Path;
 
 use onebit_ir::Graph;
 use onebit_ir::quant::Format;
+use onebit_ir::verify::GraphInfo;
 use onebit_models::Model;
 use onebit_plan::PlanWriter;
 use onebit_plan::abi::KEY_TILE;
@@ -18,6 +19,7 @@ use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
 use crate::target::npu::{self, NpuProgram};
+use crate::target::vulkan::{self, GpuOptions, GpuProgram};
 
 /// What a compile is asked for.
 #[derive(Clone, Debug)]
@@ -32,6 +34,20 @@ pub struct Options {
     pub placement: Placement,
     /// How products of a neural processor are cut.
     pub array_limits: ArrayLimits,
+    /// Whether the plan has a part for Vulkan devices.
+    pub vulkan: Vulkan,
+}
+
+/// Whether a plan can run on Vulkan devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Vulkan {
+    /// Where the model's shapes allow it; the report says where they do not.
+    #[default]
+    WherePossible,
+    /// A model that does not fit is an error.
+    Required,
+    /// Leave that part out.
+    Without,
 }
 
 /// Positions of a slot when nothing is asked for and the model could do more.
@@ -46,6 +62,7 @@ impl Default for Options {
             architecture,
             placement: Placement::Cpu,
             array_limits: ArrayLimits::default(),
+            vulkan: Vulkan::default(),
         }
     }
 }
@@ -83,6 +100,7 @@ pub fn compile(
         WeightStore::new(model, options.placement).with_array_limits(options.array_limits);
     let program = cpu::lower(&graph, &info, &cpu_options, &mut store)?;
     let array = npu::lower(&store)?;
+    let (gpu, off_gpu) = vulkan_part(&graph, &info, options, &cpu_options, &mut store)?;
     let tokenizer = onebit_tokenizer::build(&model.tokenizer_spec()?)?;
     let mut manifest = manifest(model, source, options, &cpu_options, &program, &store)?;
 
@@ -98,6 +116,11 @@ pub fn compile(
         writer.write(bytes)?;
         writer.end_segment()?;
     }
+    if let Some(GpuProgram { shaders, .. }) = &gpu {
+        writer.begin_segment(SegmentKind::Shaders)?;
+        writer.write(shaders)?;
+        writer.end_segment()?;
+    }
     writer.begin_segment(SegmentKind::Weights)?;
     let total = store.bytes();
     let mut done = 0;
@@ -109,8 +132,33 @@ pub fn compile(
     })?;
     writer.end_segment()?;
     manifest.array = array.map(|program| program.plan(&store, &roundings));
+    manifest.gpu = gpu.map(|program| program.plan);
     let manifest = writer.finish(manifest)?;
-    Ok(Report::new(manifest))
+    Ok(Report::new(manifest, off_gpu))
+}
+
+/// The part for Vulkan devices, or why there is none.
+fn vulkan_part(
+    graph: &Graph,
+    info: &GraphInfo,
+    options: &Options,
+    cpu: &CpuOptions,
+    store: &mut WeightStore<'_>,
+) -> Result<(Option<GpuProgram>, Option<String>), CompileError> {
+    let array = options.placement == Placement::Array;
+    let gpu_options = GpuOptions { batch: cpu.batch, context: cpu.context };
+    match options.vulkan {
+        Vulkan::Without => Ok((None, None)),
+        _ if array => Ok((None, Some("its weights are in the form of the npu".into()))),
+        Vulkan::Required => Ok((Some(vulkan::lower(graph, info, gpu_options, store)?), None)),
+        Vulkan::WherePossible => match vulkan::lower(graph, info, gpu_options, store) {
+            Ok(program) => Ok((Some(program), None)),
+            Err(error @ (CompileError::GpuRows(_) | CompileError::GpuAttention(_))) => {
+                Ok((None, Some(error.to_string())))
+            }
+            Err(error) => Err(error),
+        },
+    }
 }
 
 pub(crate) fn cpu_options(model: &Model, options: &Options) -> Result<CpuOptions, CompileError> {

@@ -34,6 +34,12 @@ pub enum CompileError {
     Target { target: String, reason: String },
     #[error("the neural processor's part: {reason}")]
     Array { reason: String },
+    #[error("a loop over rows does not fit the GPU: {0}")]
+    GpuRows(#[from] onebit_shaders::rows::Unfit),
+    #[error("an attention does not fit the GPU: {0}")]
+    GpuAttention(#[from] onebit_shaders::attention::AttentionError),
+    #[error(transparent)]
+    Shader(#[from] onebit_shaders::ShaderError),
     #[error("code generation of {function} failed: {reason}")]
     Codegen { function: String, reason: String },
     #[error("--{option} {value}: {reason}")]

@@ -15,7 +15,7 @@ pub mod schedule;
 pub mod target;
 
 pub use dump::{Stage, dump};
-pub use emit::{Options, Progress, compile};
+pub use emit::{Options, Progress, Vulkan, compile};
 pub use error::CompileError;
 
 /// Runs `work` with `threads` threads for whatever it does in parallel.

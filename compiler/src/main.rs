@@ -12,7 +12,7 @@ use onebit_models::{Model, ModelError};
 use onebit_plan::{PlanError, PlanFile};
 use onebit_tokenizer::{EncodeOptions, Tokenizer};
 use onebitc::schedule::repack::Placement;
-use onebitc::{CompileError, Options, Stage};
+use onebitc::{CompileError, Options, Stage, Vulkan};
 
 /// Compile GGUF language models ahead of time to .plan files for onebit-rt.
 #[derive(Parser)]
@@ -66,6 +66,9 @@ struct ShapeArgs {
     /// x86_64 or aarch64.
     #[arg(long, default_value = "host")]
     target: String,
+    /// Leave out the part for Vulkan devices.
+    #[arg(long)]
+    no_gpu: bool,
 }
 
 #[derive(Args)]
@@ -253,6 +256,7 @@ impl ShapeArgs {
             context: self.ctx,
             architecture: architecture.to_owned(),
             placement,
+            vulkan: if self.no_gpu { Vulkan::Without } else { Vulkan::WherePossible },
             ..Options::default()
         }
     }

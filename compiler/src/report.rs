@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use onebit_ir::quant::Format;
+use onebit_plan::gpu::GpuPlan;
 use onebit_plan::manifest::{ArrayPlan, ArrayWeights, Manifest};
 
 use crate::schedule::repack::is_native;
+use crate::target::vulkan::predict;
 
 /// How a plan's provenance says that it was compiled for a neural processor, too.
 pub(crate) const NPU_OPTION: &str = "npu=xdna2";
@@ -15,11 +17,13 @@ pub(crate) const NPU_OPTION: &str = "npu=xdna2";
 #[derive(Debug)]
 pub struct Report {
     pub manifest: Manifest,
+    /// Why the plan has nothing for Vulkan devices, where it was to have it.
+    off_gpu: Option<String>,
 }
 
 impl Report {
-    pub fn new(manifest: Manifest) -> Self {
-        Self { manifest }
+    pub fn new(manifest: Manifest, off_gpu: Option<String>) -> Self {
+        Self { manifest, off_gpu }
     }
 
     /// Products that were to go to a neural processor and cannot.
@@ -71,6 +75,12 @@ impl fmt::Display for Report {
         if let Some(plan) = &m.array {
             array(f, plan)?;
         }
+        if let Some(plan) = &m.gpu {
+            gpu(f, plan)?;
+        }
+        if let Some(reason) = &self.off_gpu {
+            writeln!(f, "gpu: no part for it: {reason}")?;
+        }
         if m.provenance.options.iter().any(|option| option == NPU_OPTION) {
             for name in self.off_array() {
                 writeln!(f, "  {name} stays on the cpu: the npu has no way to do its shape")?;
@@ -83,6 +93,22 @@ impl fmt::Display for Report {
             m.memory.slot as f64 / f64::from(m.model.context) / 1024.0
         )
     }
+}
+
+/// What a Vulkan device does, and the model's time on the home machine.
+fn gpu(f: &mut fmt::Formatter<'_>, plan: &GpuPlan) -> fmt::Result {
+    let Some(entry) = plan.entries.first() else { return Ok(()) };
+    let waits = entry.dispatches.iter().filter(|dispatch| dispatch.wait).count();
+    let seconds = predict::seconds(entry);
+    writeln!(
+        f,
+        "gpu: {} dispatches and {waits} waits a token, {} kernels; predicted from bytes and waits, never \
+         measured there: {:.2} ms a token on Strix Halo ({:.0} tok/s)",
+        entry.dispatches.len(),
+        plan.kernels.len(),
+        seconds * 1e3,
+        1.0 / seconds
+    )
 }
 
 /// What the array does: rounding by source format, and the cost model's times.
@@ -165,7 +191,7 @@ mod tests {
             array: None,
             gpu: None,
         };
-        Report::new(manifest).to_string()
+        Report::new(manifest, None).to_string()
     }
 
     /// Nothing falls back in silence, and steps without products are no news.

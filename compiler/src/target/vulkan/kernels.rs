@@ -1,0 +1,351 @@
+//! Which kernel does a dispatch, over how many workgroups, on what.
+
+use std::collections::HashMap;
+
+use onebit_plan::abi::TILE_ROWS;
+use onebit_shaders::attention::{self, KeyValue, MergeOut};
+use onebit_shaders::gated::Gated;
+use onebit_shaders::gather::Gather;
+use onebit_shaders::product::{self, Input as ProductInput, Output, Part};
+use onebit_shaders::rows::{self, RowsKind};
+use onebit_shaders::{Kernel, pick};
+
+use super::dispatch::{Operands, Program, place, u32_of};
+use super::group::{Fresh, Input, Operand, Unit, Work, rope_table};
+use super::memory::{Accesses, Resource};
+use crate::error::CompileError;
+use crate::schedule::repack::{WeightId, WeightStore};
+use crate::schedule::steps::{
+    Binding, BufferId, Contents, Product, RowStep, Rows, Schedule, Scope, ShapeId, View,
+};
+
+/// A dispatch without addresses.
+#[derive(Debug)]
+pub struct Chosen<'s> {
+    pub kernel: Kernel,
+    pub groups: [u32; 3],
+    pub operands: Operands<'s>,
+}
+
+/// The kernels of a plan, each once.
+#[derive(Debug, Default)]
+pub struct KernelSet {
+    kernels: Vec<Kernel>,
+    numbers: HashMap<String, u32>,
+}
+
+impl KernelSet {
+    /// Number of `kernel` in the plan.
+    pub fn index(&mut self, kernel: &Kernel) -> u32 {
+        if let Some(&number) = self.numbers.get(&kernel.name) {
+            debug_assert_eq!(self.kernels[number as usize], *kernel, "two kernels of one name");
+            return number;
+        }
+        let number = u32_of(self.kernels.len());
+        self.numbers.insert(kernel.name.clone(), number);
+        self.kernels.push(kernel.clone());
+        number
+    }
+
+    pub fn into_kernels(self) -> Vec<Kernel> {
+        self.kernels
+    }
+}
+
+/// Workgroups that a product is cut into at most, before each takes several tiles: enough to fill
+/// a large device, few enough that starting them costs little.
+const PRODUCT_GROUPS: usize = 640;
+/// Parts that a row's positions are split into at most.
+const SPLITS: u32 = 8;
+
+/// The kernel for `unit`, a dispatch of `schedule`.
+pub fn choose<'s>(
+    schedule: &'s Schedule,
+    store: &WeightStore<'_>,
+    unit: &Unit<'s>,
+) -> Result<Chosen<'s>, CompileError> {
+    let chooser = Chooser { schedule, store, rows: schedule.max_rows };
+    match &unit.work {
+        Work::Gather { weight, out } => Ok(chooser.gather(*weight, *out)),
+        Work::Rows(step) => chooser.rows(step),
+        Work::Product { input, parts, rows } => chooser.product(input, parts, *rows),
+        Work::Gated { input, gate, up, epilogue } => chooser.gated(input, [gate, up], epilogue),
+        Work::CacheWrite { shape, k, v } => chooser.cache_write(*shape, k, v),
+        Work::Attention { shape, q, fresh } => chooser.attention(*shape, q, fresh.as_ref()),
+        Work::Merge { shape, out } => chooser.merge(*shape, *out),
+    }
+}
+
+/// The dispatches that take the largest logit of every output.
+pub fn picks(schedule: &Schedule) -> [(Chosen<'_>, Accesses); 2] {
+    let (vocabulary, rows) = (vocabulary(schedule), u32_of(schedule.max_rows));
+    let [step, logits, candidates] = [Resource::Step, Resource::Logits, Resource::Candidates];
+    let first = Chosen {
+        kernel: pick::candidates(vocabulary),
+        groups: pick::candidate_groups(vocabulary, rows),
+        operands: Operands { outs: vec![(candidates, 0)], ..Operands::default() },
+    };
+    let last = Chosen {
+        kernel: pick::winners(vocabulary),
+        groups: [1, 1, 1],
+        operands: Operands { partials: Some(candidates), ..Operands::default() },
+    };
+    [
+        (first, Accesses { reads: vec![step, logits], writes: vec![candidates] }),
+        (last, Accesses { reads: vec![candidates], writes: vec![step] }),
+    ]
+}
+
+/// Bytes of the partial results of an attention.
+pub fn partial_bytes(schedule: &Schedule, shape: ShapeId) -> usize {
+    let shape = attention::Shape::from(&schedule.shapes[shape]);
+    size(attention::partial_bytes(&shape, SPLITS, u32_of(schedule.max_rows)))
+}
+
+/// Bytes of the candidates for the next tokens.
+pub fn candidate_bytes(schedule: &Schedule) -> usize {
+    size(pick::candidate_bytes(vocabulary(schedule), u32_of(schedule.max_rows)))
+}
+
+fn vocabulary(schedule: &Schedule) -> u32 {
+    match schedule.buffers[0].contents {
+        Contents::F32 { width } | Contents::Q8 { width } => u32_of(width),
+    }
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("a step's scratch is small")
+}
+
+struct Chooser<'s, 'm> {
+    schedule: &'s Schedule,
+    store: &'m WeightStore<'m>,
+    rows: usize,
+}
+
+impl<'s> Chooser<'s, '_> {
+    fn gather(&self, id: WeightId, out: View) -> Chosen<'s> {
+        let matrix = self.store.matrix_at(id);
+        let gather =
+            Gather { class: matrix.class, n: matrix.rows, k: matrix.columns, stride: out.stride };
+        let outs = vec![(Resource::Buffer(out.buffer), out.column)];
+        let operands = Operands { weights: vec![id], outs, ..Operands::default() };
+        Chosen { kernel: gather.kernel(), groups: self.by_row(), operands }
+    }
+
+    fn rows(&self, step: &'s RowStep) -> Result<Chosen<'s>, CompileError> {
+        let logits = step.bindings.iter().position(
+            |binding| matches!(binding, Binding::Write(view) if self.is_logits(view.buffer)),
+        );
+        let kernel = rows::kernel(&step.program, kind(step.rows), logits)?;
+        let rope = self.rope(step);
+        let programs = vec![Program::Loop(step)];
+        let operands = Operands { programs, rope, ..Operands::default() };
+        Ok(Chosen { kernel, groups: self.by_row(), operands })
+    }
+
+    fn product(
+        &self,
+        input: &Input<'s>,
+        parts: &[Product],
+        rows: Rows,
+    ) -> Result<Chosen<'s>, CompileError> {
+        let matrix = |part: &Product| self.store.matrix_at(part.weight);
+        let part = |part: &Product| {
+            let stride = part.out.stride;
+            let output = match self.is_logits(part.out.buffer) {
+                true => Output::Logits { stride },
+                false => Output::Arena { stride },
+            };
+            Part { class: matrix(part).class, n: matrix(part).rows, output }
+        };
+        let outputs: usize = parts.iter().map(|part| matrix(part).rows).sum();
+        let k = matrix(&parts[0]).columns;
+        let (source, mut operands) = self.input(input)?;
+        let product = product::Product {
+            k,
+            parts: parts.iter().map(part).collect(),
+            input: source,
+            rows: kind(rows),
+            m: rows_a_group(self.rows),
+            tiles: tiles_a_group(outputs),
+        };
+        operands.weights = parts.iter().map(|part| part.weight).collect();
+        operands.outs = parts.iter().map(|part| place(self.schedule, part.out)).collect();
+        Ok(Chosen { kernel: product.kernel(), groups: product.groups(self.rows), operands })
+    }
+
+    fn gated(
+        &self,
+        input: &Input<'s>,
+        [gate, up]: [&Product; 2],
+        epilogue: &'s RowStep,
+    ) -> Result<Chosen<'s>, CompileError> {
+        let [first, second] = [gate, up].map(|part| self.store.matrix_at(part.weight));
+        let (source, mut operands) = self.input(input)?;
+        let gated = Gated {
+            k: first.columns,
+            n: first.rows,
+            classes: [first.class, second.class],
+            input: source,
+            m: rows_a_group(self.rows),
+            blocks: tiles_a_group(first.rows),
+            epilogue: &epilogue.program,
+        };
+        let written = epilogue.bindings.iter().find_map(|binding| match binding {
+            Binding::Write(view) => Some(*view),
+            _ => None,
+        });
+        operands.weights = vec![gate.weight, up.weight];
+        operands.outs = written.iter().map(|&view| place(self.schedule, view)).collect();
+        Ok(Chosen { kernel: gated.kernel(), groups: gated.groups(self.rows), operands })
+    }
+
+    fn cache_write(
+        &self,
+        shape: ShapeId,
+        k: &Operand<'s>,
+        v: &Operand<'s>,
+    ) -> Result<Chosen<'s>, CompileError> {
+        let heads = self.shape(shape);
+        let kernel = attention::cache_write(&heads, operand(k), operand(v))?;
+        // The programs of keys and values are 1 and 2; there are no queries.
+        let programs = vec![program(k), program(k), program(v)];
+        let rope = self.rope_of(k);
+        let operands = Operands { programs, rope, cache: Some(shape), ..Operands::default() };
+        Ok(Chosen { kernel, groups: [heads.kv_heads, u32_of(self.rows), 1], operands })
+    }
+
+    fn attention(
+        &self,
+        shape: ShapeId,
+        q: &Operand<'s>,
+        fresh: Option<&Fresh<'s>>,
+    ) -> Result<Chosen<'s>, CompileError> {
+        let heads = self.shape(shape);
+        let mut programs = vec![program(q)];
+        let key_value = match fresh {
+            None => KeyValue::Cached,
+            Some(Fresh { k, v }) => {
+                programs.extend([program(k), program(v)]);
+                KeyValue::Fresh { k: operand(k), v: operand(v) }
+            }
+        };
+        let kernel = attention::kernel(&heads, SPLITS, operand(q), key_value)?;
+        let operands = Operands {
+            programs,
+            outs: vec![(Resource::Partial(shape), 0)],
+            rope: self.rope_of(q),
+            cache: Some(shape),
+            ..Operands::default()
+        };
+        Ok(Chosen {
+            kernel,
+            groups: attention::groups(&heads, SPLITS, u32_of(self.rows)),
+            operands,
+        })
+    }
+
+    fn merge(&self, shape: ShapeId, out: View) -> Result<Chosen<'s>, CompileError> {
+        let form = match self.schedule.buffers[out.buffer.0].contents {
+            Contents::F32 { .. } => MergeOut::Floats,
+            Contents::Q8 { .. } => MergeOut::Records,
+        };
+        let operands = Operands {
+            outs: vec![place(self.schedule, out)],
+            partials: Some(Resource::Partial(shape)),
+            ..Operands::default()
+        };
+        let kernel = attention::merge_kernel(&self.shape(shape), SPLITS, form)?;
+        Ok(Chosen { kernel, groups: self.by_row(), operands })
+    }
+
+    /// How a product's kernel gets its activations, and the operands that this takes.
+    fn input(&self, input: &Input<'s>) -> Result<(ProductInput<'s>, Operands<'s>), CompileError> {
+        Ok(match *input {
+            Input::Buffer(buffer) => {
+                let operands =
+                    Operands { input: Some(Resource::Buffer(buffer)), ..Operands::default() };
+                let source = match self.schedule.buffers[buffer.0].contents {
+                    Contents::Q8 { .. } => ProductInput::Records,
+                    Contents::F32 { width } => ProductInput::Floats { stride: width },
+                };
+                (source, operands)
+            }
+            Input::Rows { step, .. } => {
+                let programs = vec![Program::Loop(step)];
+                let operands = Operands { programs, ..Operands::default() };
+                (ProductInput::Prologue(&step.program), operands)
+            }
+            Input::Merge { shape } => {
+                let operands =
+                    Operands { partials: Some(Resource::Partial(shape)), ..Operands::default() };
+                (ProductInput::Merge { shape: self.shape(shape), splits: SPLITS }, operands)
+            }
+        })
+    }
+
+    fn shape(&self, shape: ShapeId) -> attention::Shape {
+        attention::Shape::from(&self.schedule.shapes[shape])
+    }
+
+    fn is_logits(&self, buffer: BufferId) -> bool {
+        self.schedule.buffers[buffer.0].scope == Scope::Logits
+    }
+
+    /// One workgroup for each row.
+    fn by_row(&self) -> [u32; 3] {
+        [u32_of(self.rows), 1, 1]
+    }
+
+    fn rope_of(&self, operand: &Operand<'_>) -> Option<usize> {
+        match operand {
+            Operand::Rows(step) => self.rope(step),
+            Operand::Floats(_) => None,
+        }
+    }
+
+    /// The table of a loop that rotates.
+    fn rope(&self, step: &RowStep) -> Option<usize> {
+        let rotate = step.program.rotate?;
+        match step.bindings[rotate.table] {
+            Binding::Read(view) => rope_table(self.schedule, view.buffer),
+            _ => None,
+        }
+    }
+}
+
+fn kind(rows: Rows) -> RowsKind {
+    match rows {
+        Rows::All => RowsKind::All,
+        Rows::Outputs => RowsKind::Outputs,
+    }
+}
+
+fn operand<'s>(operand: &Operand<'s>) -> attention::Operand<'s> {
+    match operand {
+        Operand::Floats(view) => attention::Operand::Floats { stride: u32_of(view.stride) },
+        Operand::Rows(step) => attention::Operand::Program(&step.program),
+    }
+}
+
+fn program<'s>(operand: &Operand<'s>) -> Program<'s> {
+    match *operand {
+        Operand::Floats(view) => Program::Floats(view),
+        Operand::Rows(step) => Program::Loop(step),
+    }
+}
+
+/// Rows of the step that a workgroup of a product does.
+fn rows_a_group(rows: usize) -> usize {
+    match rows {
+        1 => 1,
+        2..=4 => 4,
+        _ => 8,
+    }
+}
+
+/// Tiles of 16 outputs that a workgroup of a product does.
+fn tiles_a_group(outputs: usize) -> usize {
+    outputs.div_ceil(TILE_ROWS).div_ceil(PRODUCT_GROUPS)
+}

@@ -1,0 +1,188 @@
+//! The Vulkan backend: the schedule's steps as dispatches of kernels from `onebit-shaders`.
+//!
+//! The GPU runs the same steps as the CPU, over the same weights. A workgroup takes the place of
+//! a thread, the end of a dispatch that of a barrier, and workgroup memory that of memory of a
+//! thread's own.
+
+mod accesses;
+mod dispatch;
+mod group;
+mod kernels;
+mod memory;
+pub mod predict;
+
+use onebit_ir::Graph;
+use onebit_ir::verify::GraphInfo;
+use onebit_plan::gpu::{GPU_ROWS, GpuEntry, GpuKernel, GpuModule, GpuPlan, GpuRopeTable};
+use onebit_plan::gpu::{WINDOW_ALIGN, record};
+use onebit_shaders::{Kernel, Module, attention};
+use rayon::prelude::*;
+
+use crate::error::CompileError;
+use crate::schedule::repack::WeightStore;
+use crate::schedule::steps::select::{self, EntryOptions};
+use crate::schedule::steps::{BufferId, Contents, Schedule, Sharing};
+use dispatch::Layout;
+use group::{Fusion, Unit};
+use kernels::{Chosen, KernelSet};
+use memory::{Accesses, Arena, Resource};
+
+/// What to compile for.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuOptions {
+    /// Rows of the largest step.
+    pub batch: usize,
+    /// Positions of a cache slot, a multiple of 16.
+    pub context: usize,
+}
+
+/// A graph compiled for Vulkan.
+pub struct GpuProgram {
+    pub plan: GpuPlan,
+    /// Bytes of the segment of shaders.
+    pub shaders: Vec<u8>,
+}
+
+/// Rows of entries, as far as the batch goes.
+const ENTRY_ROWS: [usize; 5] = [1, 4, 8, 16, GPU_ROWS];
+
+/// Compiles `graph` for Vulkan; it reads weights that are in `store` already.
+pub fn lower(
+    graph: &Graph,
+    info: &GraphInfo,
+    options: GpuOptions,
+    store: &mut WeightStore<'_>,
+) -> Result<GpuProgram, CompileError> {
+    let mut set = KernelSet::default();
+    let mut entries = Vec::new();
+    let (mut arena, mut slot, mut tables) = (0, 0, Vec::new());
+    for rows in entry_rows(options.batch) {
+        let name = if rows == 1 { "gpu" } else { "gpu-batch" };
+        let entry = EntryOptions {
+            name,
+            max_rows: rows,
+            context: options.context,
+            sharing: Sharing::Split,
+        };
+        let schedule = select::schedule(graph, info, entry, store)?;
+        let lowered = entry_of(&schedule, store, &mut set)?;
+        arena = arena.max(lowered.arena);
+        slot = lowered.slot;
+        tables = rope_tables(&schedule);
+        entries.push(lowered.entry);
+    }
+    let (kernels, shaders) = modules(set.into_kernels())?;
+    let plan = GpuPlan { kernels, entries, arena, slot, tables };
+    Ok(GpuProgram { plan, shaders })
+}
+
+/// The entries of a plan for steps of up to `batch` rows.
+fn entry_rows(batch: usize) -> impl Iterator<Item = usize> {
+    let smaller = ENTRY_ROWS.into_iter().filter(move |&rows| rows < batch);
+    smaller.chain([batch])
+}
+
+struct Lowered {
+    entry: GpuEntry,
+    arena: u64,
+    slot: u64,
+}
+
+fn entry_of(
+    schedule: &Schedule,
+    store: &WeightStore<'_>,
+    set: &mut KernelSet,
+) -> Result<Lowered, CompileError> {
+    let rows = schedule.max_rows;
+    let fusion = if rows == 1 { Fusion::Whole } else { Fusion::Heads };
+    let units = group::group(schedule, fusion);
+    let mut chosen: Vec<Chosen<'_>> = Vec::new();
+    let mut accesses: Vec<Accesses> = Vec::new();
+    for unit in &units {
+        chosen.push(kernels::choose(schedule, store, unit)?);
+        accesses.push(accesses::of(schedule, unit));
+    }
+    for (pick, touched) in kernels::picks(schedule) {
+        chosen.push(pick);
+        accesses.push(touched);
+    }
+    let waits = memory::waits(&accesses);
+    let arena = Arena::plan(&accesses, &waits, |resource| bytes_of(schedule, resource));
+    let caches = caches(schedule);
+    let layout = Layout { schedule, store, arena: &arena, caches: &caches };
+    let names = units.iter().map(|unit: &Unit<'_>| unit.name).chain(std::iter::repeat("pick"));
+    let dispatches = chosen.into_iter().zip(&waits).zip(names).map(|((chosen, &wait), name)| {
+        let index = set.index(&chosen.kernel);
+        let Chosen { kernel, groups, operands } = chosen;
+        layout.dispatch((index, &kernel), (name, wait), groups, &operands)
+    });
+    let entry = GpuEntry {
+        name: format!("{}-{rows}", schedule.name),
+        max_rows: dispatch::u32_of(rows),
+        dispatches: dispatches.collect(),
+    };
+    let slot = caches.iter().map(|&(_, length)| length).sum();
+    Ok(Lowered { entry, arena: arena.bytes, slot })
+}
+
+/// Bytes of what lies in the arena.
+fn bytes_of(schedule: &Schedule, resource: Resource) -> usize {
+    let rows = schedule.max_rows;
+    match resource {
+        Resource::Buffer(BufferId(id)) => match schedule.buffers[id].contents {
+            Contents::F32 { width } => rows * width * 4,
+            Contents::Q8 { width } => rows * width.div_ceil(32) * record::BYTES,
+        },
+        Resource::Partial(shape) => kernels::partial_bytes(schedule, shape),
+        Resource::Candidates => kernels::candidate_bytes(schedule),
+        Resource::Cache(_) | Resource::Logits | Resource::Step => 0,
+    }
+}
+
+/// Offset and length of every attention's cache, for one slot.
+fn caches(schedule: &Schedule) -> Vec<(u64, u64)> {
+    let mut offset = 0;
+    let place = |shape| {
+        let length = attention::cache_bytes(&attention::Shape::from(shape));
+        debug_assert_eq!(length % WINDOW_ALIGN, 0);
+        offset += length;
+        (offset - length, length)
+    };
+    schedule.shapes.iter().map(place).collect()
+}
+
+fn rope_tables(schedule: &Schedule) -> Vec<GpuRopeTable> {
+    let tables = schedule.tables.iter();
+    let table = |table: &crate::schedule::steps::RopeTable| GpuRopeTable {
+        frequencies: table.frequencies.clone(),
+        magnitude: table.magnitude,
+    };
+    tables.map(table).collect()
+}
+
+/// Compiles every kernel; modules stand in the segment in the order of kernels.
+fn modules(kernels: Vec<Kernel>) -> Result<(Vec<GpuKernel>, Vec<u8>), CompileError> {
+    let compiled: Vec<Module> =
+        kernels.par_iter().map(onebit_shaders::compile).collect::<Result<_, _>>()?;
+    let mut segment: Vec<u8> = Vec::new();
+    let mut records = Vec::new();
+    for (kernel, module) in kernels.into_iter().zip(compiled) {
+        let offset = segment.len() as u64;
+        segment.extend(module.words.iter().flat_map(|word| word.to_le_bytes()));
+        let length = segment.len() as u64 - offset;
+        let form =
+            |subgroup| GpuModule { offset, length, subgroup, features: module.features.clone() };
+        records.push(GpuKernel {
+            modules: SUBGROUPS.into_iter().map(form).collect(),
+            immediates: 4 * dispatch::u32_of(kernel.immediates.len()),
+            workgroup: kernel.workgroup,
+            bindings: kernel.slots,
+            name: kernel.name,
+        });
+    }
+    Ok((records, segment))
+}
+
+/// Subgroup sizes in order of preference: 32 lets RDNA issue two operations at once, and is what
+/// other devices have anyway.
+const SUBGROUPS: [Option<u32>; 2] = [Some(32), None];

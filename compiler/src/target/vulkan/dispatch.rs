@@ -23,6 +23,8 @@ pub enum Program<'s> {
 pub struct Operands<'s> {
     /// At the bindings `WEIGHTS` and `SECOND`.
     pub weights: Vec<WeightId>,
+    /// Rows of the weights that are read, where that is not all.
+    pub weight_rows: Option<usize>,
     /// The kernel's row programs, in its order.
     pub programs: Vec<Program<'s>>,
     /// Activations that stand in the arena.
@@ -56,7 +58,12 @@ impl Layout<'_> {
     ) -> GpuDispatch {
         let slots = kernel.slots.iter();
         let words = kernel.immediates.iter();
-        let weights = operands.weights.iter().map(|&id| self.store.matrix_at(id));
+        let read = |&id: &WeightId| {
+            let matrix = self.store.matrix_at(id);
+            let rows = matrix.rows as u64;
+            let read = operands.weight_rows.map_or(rows, |count| rows.min(count as u64));
+            matrix.bytes * read / rows
+        };
         GpuDispatch {
             kernel: index,
             region: format!("@{region}"),
@@ -64,7 +71,7 @@ impl Layout<'_> {
             groups,
             windows: slots.map(|slot| self.window(slot.binding, operands)).collect(),
             immediates: words.map(|&word| self.immediate(word, operands)).collect(),
-            weight_bytes: weights.map(|matrix| matrix.bytes).sum(),
+            weight_bytes: operands.weights.iter().map(read).sum(),
         }
     }
 

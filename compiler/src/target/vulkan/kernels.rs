@@ -129,7 +129,8 @@ impl<'s> Chooser<'s, '_> {
         let gather =
             Gather { class: matrix.class, n: matrix.rows, k: matrix.columns, stride: out.stride };
         let outs = vec![(Resource::Buffer(out.buffer), out.column)];
-        let operands = Operands { weights: vec![id], outs, ..Operands::default() };
+        let weight_rows = Some(self.rows);
+        let operands = Operands { weights: vec![id], weight_rows, outs, ..Operands::default() };
         Chosen { kernel: gather.kernel(), groups: self.by_row(), operands }
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::models::{self, SMOLLM2};
 use crate::process::{cargo, run, succeeds};
+use crate::tools;
 
 /// Runs formatting, lints, documentation and every test of the workspace.
 pub fn test(without_models: bool) -> Result<()> {
@@ -18,6 +19,12 @@ pub fn test(without_models: bool) -> Result<()> {
             "cannot get the sample model; `cargo xtask test --without-models` runs the rest",
         )?;
     }
+    let path = tools::install()?;
+    let cargo = || {
+        let mut command = cargo();
+        command.env("PATH", &path);
+        command
+    };
     if succeeds(cargo().args(["nextest", "--version"])) {
         run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
         run(cargo().args(["nextest", "run", "--workspace", "--no-fail-fast"]))

@@ -12,6 +12,7 @@ mod make_model;
 mod models;
 mod perplexity;
 mod process;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -175,7 +175,7 @@ impl<'s> Grouper<'s> {
             self.push(name, Work::Merge { shape, out });
             return;
         }
-        self.materialise(name, step);
+        self.materialise(name, |buffer| reads_buffer(step, buffer));
         self.push(name, Work::Rows(step));
     }
 
@@ -209,6 +209,7 @@ impl<'s> Grouper<'s> {
             parts.push(product);
             return;
         }
+        self.materialise(name, |buffer| buffer == product.activation);
         let input = self.input(product.activation);
         self.push(name, Work::Product { input, parts: vec![product], rows });
     }
@@ -233,10 +234,10 @@ impl<'s> Grouper<'s> {
         }
     }
 
-    /// Merges partial results that `step` reads as they stand in memory.
-    fn materialise(&mut self, name: &'s str, step: &RowStep) {
+    /// Merges partial results that are read as they stand in memory.
+    fn materialise(&mut self, name: &'s str, is_read: impl Fn(BufferId) -> bool) {
         if let Some((buffer, shape, out)) = self.partial
-            && reads_buffer(step, buffer)
+            && is_read(buffer)
         {
             self.push(name, Work::Merge { shape, out });
             self.partial = None;
@@ -248,7 +249,7 @@ impl<'s> Grouper<'s> {
         if let Work::Product { input: Input::Rows { step, .. }, .. }
         | Work::Gated { input: Input::Rows { step, .. }, .. } = &work
         {
-            self.materialise(name, step);
+            self.materialise(name, |buffer| reads_buffer(step, buffer));
         }
         self.units.push(Unit { name, work });
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onebit_e2e::{Compiled, chunks, compile_bytes, compile_file, normalised_error, run};
+use onebit_ir::quant::Format;
 use onebit_plan::manifest::SegmentKind;
 use onebit_rt::driver::vulkan::api::{DeviceInfo, Instance, Validation};
 use onebit_rt::driver::vulkan::{Choice, VulkanDriver, VulkanOptions};
@@ -69,6 +70,27 @@ fn logits_are_the_interpreters() {
         for (found, reference) in found.iter().zip(&reference) {
             let error = normalised_error(found, reference);
             assert!(error <= TOLERANCE, "{arch}: error {error:.2e} > {TOLERANCE:.0e}");
+        }
+    }
+}
+
+/// Float weights, super-blocks, few bits, and products of one input in two formats.
+#[test]
+fn formats_give_the_interpreters_logits() {
+    let Some(index) = lavapipe() else { return };
+    use Format::*;
+    for formats in [vec![F16], vec![BF16, F32], vec![Q4K, Q6K], vec![Q1_0, Tq2_0]] {
+        let tiny = TinyOptions { formats: formats.clone(), ..TinyOptions::default() };
+        let compiled = compile_bytes(tiny_model("llama", &tiny), &options(4, 64));
+        let tokens = tokens(9, compiled.model.vocabulary());
+        let mut driver = driver(&compiled, index);
+        for rows in [1, 4] {
+            let steps = chunks(&tokens, 1, rows);
+            let (reference, found) = (compiled.oracle(&steps), run(&mut driver, &steps));
+            for (found, reference) in found.iter().zip(&reference) {
+                let error = normalised_error(found, reference);
+                assert!(error <= TOLERANCE, "{formats:?}: error {error:.2e} > {TOLERANCE:.0e}");
+            }
         }
     }
 }

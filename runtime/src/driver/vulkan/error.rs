@@ -34,8 +34,8 @@ impl GpuError {
         match self {
             Self::Vulkan(error) => error.help(),
             Self::NoPart => {
-                "compile the GGUF with `--target strix-halo` or another target with Vulkan, or run \
-                 with `--device cpu`"
+                "compile the GGUF without `--target strix-halo` and `--no-gpu`; the report says where a \
+                 model does not fit. Or run with `--device cpu`"
                     .into()
             }
             Self::NoDevice => {

@@ -245,8 +245,25 @@ pub(crate) const fn words(layout: &Layout) -> usize {
     code_loads(layout.codes).len() + scale_loads(layout.scales).len() + levels
 }
 
-/// Loads all words of block `b{i}` of the tile whose first word is the expression `tile`.
+/// Names of the words that [`load`] loads, but for the block's suffix.
+pub(crate) fn load_names(layout: &Layout) -> impl Iterator<Item = &'static str> {
+    code_loads(layout.codes).iter().chain(scale_loads(layout.scales)).map(|(name, ..)| *name)
+}
+
+/// Declares all words of block `b{i}` of the tile whose first word is the expression `tile`.
 pub(crate) fn load(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &str) -> String {
+    load_to(layout, buffer, tile, block, i, "let ")
+}
+
+/// As [`load`]; `keyword` stands before the words' names, nothing where they are variables.
+pub(crate) fn load_to(
+    layout: &Layout,
+    buffer: &str,
+    tile: &str,
+    block: &str,
+    i: &str,
+    keyword: &str,
+) -> String {
     let words = |bytes: usize| bytes / 16;
     let mut out = String::new();
     if layout.blocks() == 1 {
@@ -265,7 +282,7 @@ pub(crate) fn load(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &s
             Part::Header => format!("head{i}"),
         };
         let word = word.replace("{b}", block);
-        out += &format!("let {name}{i} = {buffer}[{first} + {word}];\n");
+        out += &format!("{keyword}{name}{i} = {buffer}[{first} + {word}];\n");
     }
     out
 }

@@ -9,6 +9,7 @@ use onebit_plan::gpu::{binding, record};
 
 use crate::class;
 use crate::kernel::{Immediate, Kernel, Source};
+use crate::product::ring::Ring;
 use crate::product::shape::{Form, Shape, tile_words};
 use crate::product::walk::{Activations, opaque, prelude, walk};
 use crate::product::{INTEGER_DOT, Input, PART_BINDINGS, Stream, activations, reduce, rows};
@@ -96,6 +97,13 @@ impl<'a> Join<'a> {
     }
 }
 
+/// Teams of a workgroup for one row: gate and up, each of two tiles.
+const TEAMS: usize = 4;
+
+fn stream_place(shape: &Shape, stream: &Stream) -> String {
+    reduce::place(shape, &format!("{}u", stream.index))
+}
+
 impl Gated<'_> {
     /// Workgroups for a step of up to `rows` rows.
     pub fn groups(&self, rows: usize) -> [u32; 3] {
@@ -111,6 +119,9 @@ impl Gated<'_> {
     pub fn kernel(&self) -> Kernel {
         assert!(self.n.is_multiple_of(BLOCK), "results are quantised in blocks of 32");
         assert!(self.input.is_quantised(), "gated products read records");
+        if self.m == 1 && self.classes[0] == self.classes[1] {
+            return self.row_kernel();
+        }
         let forms = self.classes.map(Form::of);
         let shape = Shape::new(forms[0], 2, self.k, self.m);
         let mut source = Source::default();
@@ -119,7 +130,7 @@ impl Gated<'_> {
         records::declare(&mut source);
         rows(&mut source, RowsKind::All, self.m);
         let x = activations(&mut source, &shape, self.input, RowsKind::All);
-        source.line(prelude(forms[0]));
+        source.line(prelude(forms[0], &shape));
         source.line("let e = lane & 7u;");
         let streams = [0, 1].map(|index| self.stream(&mut source, index));
         let tile = Self::tile(&shape, &streams, &x);
@@ -140,6 +151,71 @@ if (block >= {}u) {{ break; }}
             opaque(2)
         ));
         source.finish(self.name(), shape.workgroup())
+    }
+
+    /// The kernel for one row and one class: gate and up of both tiles of a block side by side,
+    /// one for each team, weights first.
+    fn row_kernel(&self) -> Kernel {
+        let form = Form::of(self.classes[0]);
+        let shape = Shape::teams(form, self.k, TEAMS);
+        assert_eq!(shape.teams, TEAMS, "a workgroup has room for four teams of any size");
+        let mut source = Source::default();
+        source.require(INTEGER_DOT);
+        source.declare(reduce::declaration(&shape, TEAMS));
+        records::declare(&mut source);
+        source.line(prelude(form, &shape));
+        let streams = [0, 1].map(|index| self.stream(&mut source, index));
+        let buffers = streams.map(|stream| stream.buffer);
+        let [gate, up] =
+            PART_BINDINGS.map(|it| source.immediate(Immediate::Weights { binding: it }));
+        let ring = Ring::new(&shape, form, &buffers);
+        let (each, words) = (self.blocks, tile_words(self.classes[0], self.k));
+        source.line(format!(
+            "let nought = {gate} >> 16u;
+let side = team & 1u;
+let base = select({gate}, {up}, side == 1u) + (team >> 1u) * {words}u;
+let first_block = group.x * {each}u;
+let last_block = min(first_block + {each}u, {}u) - 1u;
+var tile_at = base + first_block * {}u;
+{}let first = group.y;
+let e = lane & 7u;",
+            self.n / BLOCK,
+            2 * words,
+            ring.open()
+        ));
+        let x = activations(&mut source, &shape, self.input, RowsKind::All);
+        let next = format!("base + min(block + 1u, last_block) * {}u", 2 * words);
+        let body = self.row_block(&mut source, &ring, &x, (each > 1).then_some(&next));
+        if each > 1 {
+            source.line(format!(
+                "for (var block = first_block; block <= last_block; block += 1u) {{
+{body}tile_at = next_at;\nworkgroupBarrier();\n}}"
+            ));
+        } else {
+            source.line(format!("let block = first_block;\n{body}"));
+        }
+        source.finish(self.name(), shape.workgroup())
+    }
+
+    /// Block `block` of one row.
+    fn row_block(
+        &self,
+        source: &mut Source,
+        ring: &Ring<'_>,
+        x: &Activations,
+        next: Option<&String>,
+    ) -> String {
+        let shape = ring.shape();
+        let mut out = ring.tile(x, next.map(String::as_str));
+        out += &reduce::fold(shape, ring.stream());
+        out += &reduce::spread(shape, ring.stream(), &reduce::place(shape, "team"), &(0..1));
+        out +=
+            "workgroupBarrier();\nvar gate0: vec4<f32>;\nvar up0: vec4<f32>;\nif (lane < 8u) {\n";
+        for (name, team) in [("gate", "((e >> 2u) * 2u)"), ("up", "((e >> 2u) * 2u + 1u)")] {
+            out += &reduce::total(shape, &reduce::place(shape, team), name, "(e & 3u)");
+            out += &format!("{name}0 = {name};\n");
+        }
+        out + "}\n" + &self.epilogue(source, shape)
     }
 
     fn name(&self) -> String {
@@ -178,14 +254,14 @@ if (block >= {}u) {{ break; }}
         // The parts of what came before have been read.
         let mut out = "workgroupBarrier();\n".to_owned();
         for stream in streams {
-            out += &reduce::spread(shape, stream, rows);
+            out += &reduce::spread(shape, stream, &stream_place(shape, stream), rows);
         }
         out +=
             &format!("workgroupBarrier();\nif (lane < {}u && (e >> 2u) == q) {{\n", 8 * rows.len());
         for stream in streams {
             let name = ["gate", "up"][stream.index];
             let word = "((lane >> 3u) * 4u + (e & 3u))";
-            out += &reduce::total(shape, stream, name, word);
+            out += &reduce::total(shape, &stream_place(shape, stream), name, word);
             out += &format!("{name}{g} = {name};\n");
         }
         out + "}\n"
@@ -199,6 +275,8 @@ if (block >= {}u) {{ break; }}
         let out = source.immediate(Immediate::Out { index: 0 });
         let (blocks, words) = (self.n / BLOCK, record::WORDS);
         let groups = reduce::groups(shape);
+        // One row is there.
+        let exists = if shape.teams == 1 { "row < rows && " } else { "" };
         let each = groups.iter().enumerate().map(|(g, rows)| {
             format!(
                 "if (lane < {}u) {{
@@ -206,7 +284,7 @@ let gate = gate{g};
 let up = up{g};
 let word = record_word({value}, e);
 let row = first + {}u + (lane >> 3u);
-if (row < rows && e < {words}u) {{
+if ({exists}e < {words}u) {{
 {buffer}[{out} + (row * {blocks}u + block) * {words}u + e] = word;
 }}
 }}

@@ -248,7 +248,12 @@ fn check(device: &Device, desc: &PipelineDesc<'_>) -> Result<(), VulkanError> {
     let info = device.info();
     let (limits, subgroups) = (&info.limits, &info.subgroups);
     let size = desc.subgroup.unwrap_or(subgroups.min);
-    let most = limits.invocations.min(size.saturating_mul(subgroups.per_workgroup));
+    // The number of subgroups is limited where their size is asked for only
+    // (VUID-VkPipelineShaderStageCreateInfo-pNext-02756).
+    let most = match desc.subgroup {
+        None => limits.invocations,
+        Some(size) => limits.invocations.min(size.saturating_mul(subgroups.per_workgroup)),
+    };
     let power = desc.subgroup.is_none_or(u32::is_power_of_two);
     let limits = [
         ("bytes of immediates", desc.immediates, 0, limits.immediates),

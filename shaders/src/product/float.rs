@@ -62,6 +62,12 @@ pub(crate) fn load(form: FloatForm, stream: &Stream, i: usize) -> String {
     format!("let q{suffix} = {buffer}[{tile} + e{i} * {words}u + {word}];\n")
 }
 
+/// Loads element `e{i}` into a variable that is there already.
+pub(crate) fn reload(form: FloatForm, stream: &Stream, buffer: &str, i: usize) -> String {
+    let (words, word) = (form.words(), form.word());
+    format!("q{} = {buffer}[{} + e{i} * {words}u + {word}];\n", stream.suffix(i), stream.tile)
+}
+
 /// The element that an invocation has of block `b{i}`, in bounds, and in a ragged step whether it
 /// is there at all.
 pub(crate) fn locate(form: FloatForm, shape: &Shape, i: usize, ragged: bool) -> String {

@@ -8,6 +8,7 @@
 pub(crate) mod float;
 pub(crate) mod integer;
 pub(crate) mod reduce;
+pub(crate) mod ring;
 pub(crate) mod shape;
 pub(crate) mod walk;
 
@@ -143,12 +144,15 @@ impl Product<'_> {
         };
         assert!(self.parts.iter().all(fits), "parts of different kinds");
         assert_eq!(integer, self.input.is_quantised(), "input for another kind of class");
+        if self.m == 1 {
+            return self.row_kernel();
+        }
         let shape = Shape::new(form, 1, self.k, self.m);
         let mut source = Source::default();
         source.declare(reduce::declaration(&shape, 1));
         rows(&mut source, self.rows, self.m);
         let x = activations(&mut source, &shape, self.input, self.rows);
-        source.line(walk::prelude(form));
+        source.line(walk::prelude(form, &shape));
         let bodies: Vec<String> =
             (0..self.parts.len()).map(|i| self.part(&mut source, &shape, i, &x)).collect();
         match &bodies[..] {
@@ -183,6 +187,93 @@ impl Product<'_> {
         name + &format!("-m{}-t{}", self.m, self.tiles)
     }
 
+    /// The kernel for one row: a workgroup's tiles side by side, weights first.
+    fn row_kernel(&self) -> Kernel {
+        let form = Form::of(self.parts[0].class);
+        let shapes: Vec<Shape> = self
+            .parts
+            .iter()
+            .map(|part| Shape::teams(Form::of(part.class), self.k, self.tiles))
+            .collect();
+        let mut source = Source::default();
+        source.declare(reduce::declaration(&shapes[0], shapes[0].teams));
+        source.line(walk::prelude(form, &shapes[0]));
+        match &shapes[..] {
+            [only] => self.row_part(&mut source, only, 0),
+            _ => {
+                let first = self.part_groups(&self.parts[0]);
+                source.line(format!("if (group.x < {first}u) {{"));
+                self.row_part(&mut source, &shapes[0], 0);
+                source.line("} else {");
+                self.row_part(&mut source, &shapes[1], 1);
+                source.line("}");
+            }
+        }
+        source.finish(self.name(), shapes[0].workgroup())
+    }
+
+    /// A workgroup of part `index`, prologue and all.
+    fn row_part(&self, source: &mut Source, shape: &Shape, index: usize) {
+        let part = &self.parts[index];
+        let (form, buffer, base) = self.weights(source, index);
+        let (words, all) = (tile_words(part.class, self.k), tiles(part.n));
+        let before = if index == 0 { 0 } else { self.part_groups(&self.parts[0]) };
+        let buffers = [buffer];
+        let ring = ring::Ring::new(shape, form, &buffers);
+        let (each, teams) = (self.tiles, shape.teams);
+        source.line(format!(
+            "let nought = {base} >> 16u;
+let first_tile = (group.x - {before}u) * {each}u;
+let last_tile = min(first_tile + {each}u, {all}u) - 1u;
+var tile = first_tile + team;
+var tile_at = {base} + min(tile, last_tile) * {words}u;
+{}let first = group.y;",
+            ring.open()
+        ));
+        if self.rows == RowsKind::Outputs {
+            let steps = source.read(binding::STEP);
+            source.line(format!("let rows = {steps}[{}u];", self.rows.count_word()));
+        }
+        let x = activations(source, shape, self.input, self.rows);
+        if self.rows == RowsKind::Outputs {
+            source.line("if (first >= rows) { return; }");
+        }
+        let loops = each > teams;
+        let next = format!("{base} + min(tile + {teams}u, last_tile) * {words}u");
+        let rows = 0..1;
+        let place = if teams == 1 { "0u".into() } else { reduce::place(shape, "team") };
+        let mut body = ring.tile(&x, loops.then_some(&next));
+        body += &reduce::fold(shape, ring.stream());
+        if loops {
+            // The parts of the tile before have been read.
+            body += "workgroupBarrier();\n";
+        }
+        body += &reduce::spread(shape, ring.stream(), &place, &rows);
+        body += "workgroupBarrier();\n";
+        body += &self.store(source, shape, (&place, "tile <= last_tile"), index, &rows);
+        if loops {
+            source.line(format!(
+                "for (var start = first_tile; start <= last_tile; start += {teams}u) {{
+{body}tile += {teams}u;\ntile_at = next_at;\n}}"
+            ));
+        } else {
+            source.line(body);
+        }
+    }
+
+    /// Form, buffer and first word of the weights of part `index`.
+    fn weights(&self, source: &mut Source, index: usize) -> (Form, &'static str, String) {
+        let weights = PART_BINDINGS[index];
+        let buffer = source.read(weights);
+        let base = source.immediate(Immediate::Weights { binding: weights });
+        let form = Form::of(self.parts[index].class);
+        if let Form::Integer(layout) = form {
+            source.require(INTEGER_DOT);
+            class::declare(source, &layout);
+        }
+        (form, buffer, base)
+    }
+
     fn part_groups(&self, part: &Part) -> usize {
         tiles(part.n).div_ceil(self.tiles)
     }
@@ -190,14 +281,7 @@ impl Product<'_> {
     /// The tiles of a workgroup of part `index`.
     fn part(&self, source: &mut Source, shape: &Shape, index: usize, x: &Activations) -> String {
         let part = &self.parts[index];
-        let weights = PART_BINDINGS[index];
-        let buffer = source.read(weights);
-        let base = source.immediate(Immediate::Weights { binding: weights });
-        let form = Form::of(part.class);
-        if let Form::Integer(layout) = form {
-            source.require(INTEGER_DOT);
-            class::declare(source, &layout);
-        }
+        let (form, buffer, base) = self.weights(source, index);
         let words = tile_words(part.class, self.k);
         let tile = format!("{base} + tile * {words}u");
         let stream = Stream { index: 0, form, buffer, tile: "tile_at".into() };
@@ -210,9 +294,10 @@ impl Product<'_> {
             if self.tiles > 1 || rows.start > 0 {
                 body += "workgroupBarrier();\n";
             }
-            body += &reduce::spread(shape, &stream, &rows);
+            body += &reduce::spread(shape, &stream, "0u", &rows);
             body += "workgroupBarrier();\n";
-            body += &self.store(source, shape, &stream, index, &rows);
+            let guard = format!("first + {}u + (lane >> 2u) < rows", rows.start);
+            body += &self.store(source, shape, ("0u", &guard), index, &rows);
         }
         let first = format!("(group.x - {before}u) * {}u", self.tiles);
         if self.tiles == 1 {
@@ -228,12 +313,13 @@ if (tile >= {}u) {{ break; }}
         )
     }
 
-    /// Writes the tile's outputs for a group of rows; an invocation has four of them.
+    /// Writes the outputs of tile `tile` for a group of rows, where the condition `guard` holds;
+    /// an invocation has four of them. The parts of the sums are at the place `parts`.
     fn store(
         &self,
         source: &mut Source,
         shape: &Shape,
-        stream: &Stream,
+        (parts, guard): (&str, &str),
         index: usize,
         rows: &Range<usize>,
     ) -> String {
@@ -257,14 +343,13 @@ if (tile >= {}u) {{ break; }}
             })
             .collect();
         format!(
-            "if (lane < {}u && first + {}u + (lane >> 2u) < rows) {{
-{}let column = tile * 16u + (lane & 3u) * 4u;
-let at = {out} + (first + {}u + (lane >> 2u)) * {stride}u + column;
+            "if (member < {}u && {guard}) {{
+{}let column = tile * 16u + (member & 3u) * 4u;
+let at = {out} + (first + {}u + (member >> 2u)) * {stride}u + column;
 {writes}}}
 ",
             4 * rows.len(),
-            rows.start,
-            reduce::total(shape, stream, "sum", "lane"),
+            reduce::total(shape, parts, "sum", "member"),
             rows.start,
         )
     }
@@ -277,7 +362,8 @@ pub(crate) const INTEGER_DOT: &str = "requires packed_4x8_integer_dot_product;";
 pub(crate) fn rows(source: &mut Source, kind: RowsKind, m: usize) {
     let steps = source.read(binding::STEP);
     source.line(format!(
-        "let rows = {steps}[{}u];\nlet first = group.y * {m}u;\nif (first >= rows) {{ return; }}",
+        "let rows = {steps}[{}u];\nlet first = group.y * {m}u;\nif (first >= rows) {{ return; }}
+let nought = rows >> 16u;",
         kind.count_word()
     ));
 }

@@ -32,7 +32,12 @@ fn row_words(shape: &Shape) -> usize {
     shape.m.min(GROUP) * TILE_ROWS / 4
 }
 
-/// Declares the memory for the parts of so many streams.
+/// First `vec4` of the parts of stream or team number `index`, a WGSL expression.
+pub(crate) fn place(shape: &Shape, index: &str) -> String {
+    format!("{index} * {}u", words(shape))
+}
+
+/// Declares the memory for the parts of so many streams or teams.
 pub(crate) fn declaration(shape: &Shape, streams: usize) -> String {
     format!("var<workgroup> partial: array<vec4<f32>, {}>;", streams * words(shape))
 }
@@ -46,15 +51,15 @@ pub(crate) fn fold(shape: &Shape, stream: &Stream) -> String {
     format!("{}if (lanes >= {WHOLE}u) {{\n{}}}\n", fold(4), fold(8))
 }
 
-/// Writes the parts of a group of rows. Barriers have to stand before, where the memory was read,
-/// and after.
-pub(crate) fn spread(shape: &Shape, stream: &Stream, rows: &Range<usize>) -> String {
-    let (first, words) = (stream.index * words(shape), row_words(shape));
+/// Writes the parts of a group of rows to the [`place`] `first`. Barriers have to stand before,
+/// where the memory was read, and after.
+pub(crate) fn spread(shape: &Shape, stream: &Stream, first: &str, rows: &Range<usize>) -> String {
+    let words = row_words(shape);
     let write = |part: &str| -> String {
         rows.clone()
             .map(|row| {
-                let (at, acc) = (first + 4 * (row - rows.start), stream.acc(row));
-                format!("partial[{at}u + {part} * {words}u + j] = {acc};\n")
+                let (at, acc) = (4 * (row - rows.start), stream.acc(row));
+                format!("partial[{first} + {at}u + {part} * {words}u + j] = {acc};\n")
             })
             .collect()
     };
@@ -65,12 +70,12 @@ pub(crate) fn spread(shape: &Shape, stream: &Stream, rows: &Range<usize>) -> Str
     )
 }
 
-/// Declares `var {name}: vec4<f32>`, the sums of the expression `word`: four times the row of the
-/// group, plus four rows of the tile.
-pub(crate) fn total(shape: &Shape, stream: &Stream, name: &str, word: &str) -> String {
-    let (first, words) = (stream.index * words(shape), row_words(shape));
+/// Declares `var {name}: vec4<f32>`, the sums at the [`place`] `first` of the expression `word`:
+/// four times the row of the group, plus four rows of the tile.
+pub(crate) fn total(shape: &Shape, first: &str, name: &str, word: &str) -> String {
+    let words = row_words(shape);
     let sum = |parts: usize, step: usize| {
-        let part = |p: usize| format!("partial[{}u + p * {words}u + {word}]", first + p * words);
+        let part = |p: usize| format!("partial[{first} + {}u + p * {words}u + {word}]", p * words);
         // A part of a partition that two subgroups share is a pair.
         let terms: Vec<String> = (0..step)
             .map(|p| match parts / shape.partitions {

@@ -13,6 +13,8 @@ use crate::class;
 pub(crate) const SHARE: usize = 16;
 /// Partitions that a workgroup may have: it is a whole number of subgroups of any size up to 64.
 const PARTITIONS: [usize; 4] = [16, 12, 8, 4];
+/// Most invocations of a workgroup: what all devices that are looked after have.
+const MOST_INVOCATIONS: usize = 1024;
 /// What a step of all partitions costs besides its work, in blocks: latency.
 const STEP_COST: usize = 4;
 
@@ -64,6 +66,8 @@ pub(crate) struct Shape {
     pub m: usize,
     /// Blocks whose weights are loaded before the first is used.
     pub unroll: usize,
+    /// Tiles that a workgroup does side by side, each by all partitions.
+    pub teams: usize,
 }
 
 impl Shape {
@@ -71,11 +75,30 @@ impl Shape {
     pub fn new(form: Form, streams: usize, k: usize, m: usize) -> Self {
         let unroll = unroll(form, streams, m);
         let blocks = k.div_ceil(form.block());
-        Self { k, block: form.block(), blocks, partitions: partitions(blocks), m, unroll }
+        let partitions = partitions(blocks);
+        Self { k, block: form.block(), blocks, partitions, m, unroll, teams: 1 }
+    }
+
+    /// A walk of one row, for `tiles` tiles side by side, or as many of them as there is room for.
+    pub fn teams(form: Form, k: usize, tiles: usize) -> Self {
+        let one = Self::new(form, 1, k, 1);
+        let teams = tiles.clamp(1, MOST_INVOCATIONS / one.team());
+        let steps = one.blocks.div_ceil(one.partitions);
+        let unroll = match teams * one.team() {
+            ..=256 => one.unroll,
+            ..=512 => one.unroll.min(3),
+            _ => one.unroll.min(2),
+        };
+        Self { teams, unroll: unroll.min(steps), ..one }
+    }
+
+    /// Invocations that share a tile.
+    pub fn team(&self) -> usize {
+        self.partitions * SHARE
     }
 
     pub fn workgroup(&self) -> u32 {
-        (self.partitions * SHARE) as u32
+        (self.teams * self.team()) as u32
     }
 
     /// Steps of a partition in which every partition has a whole block.

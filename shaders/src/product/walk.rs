@@ -1,6 +1,6 @@
 //! The walk along k: what every invocation of a workgroup sums up for one tile.
 
-use super::shape::{Form, Shape};
+use super::shape::{Form, SHARE, Shape};
 use super::{Stream, float, integer};
 
 /// Where the activations are.
@@ -9,18 +9,27 @@ pub(crate) struct Activations {
     pub buffer: &'static str,
 }
 
-/// Statements of the entry point that hold for all tiles: `l`, `j`, `v`, `half`, `part`, `once`.
-pub(crate) fn prelude(form: Form) -> String {
+/// Statements of the entry point that hold for all tiles: `l`, `j`, `v`, `half`, `part`, `once`;
+/// `team` and the invocation's number in it, `member`.
+pub(crate) fn prelude(form: Form, shape: &Shape) -> String {
+    let team = match shape.teams {
+        1 => "let team = 0u;\nlet member = lane;\n".to_owned(),
+        // A whole number of subgroups each, which compilers do not know.
+        _ => format!(
+            "let team = subgroupBroadcastFirst(lane / {0}u);\nlet member = lane - team * {0}u;\n",
+            shape.partitions * SHARE
+        ),
+    };
     let j = match form {
         Form::Float(float) if float.vectors() == 2 => "((l & 1u) << 1u) | ((l >> 1u) & 1u)",
         _ => "l & 3u",
     };
     format!(
-        "let l = lane & 15u;
+        "{team}let l = member & 15u;
 let j = {j};
 let v = l >> 2u;
 let half = j >> 1u;
-let part = lane >> 4u;
+let part = member >> 4u;
 let once = select(0.0, 1.0, v == 0u);
 "
     )
@@ -74,13 +83,13 @@ pub(crate) fn bound(shape: &Shape, streams: usize, turns: usize) -> String {
     }
 }
 
-/// A bound that looks as if it depended on the number of rows. Compilers that unroll short loops
+/// A bound that looks as if it depended on the step: `nought`, which is 0. Compilers that unroll short loops
 /// move all loads to the front, and registers run out; or the code outgrows its cache.
 pub(crate) fn opaque(turns: usize) -> String {
-    format!("({turns}u + (rows >> 16u))")
+    format!("({turns}u + nought)")
 }
 
-fn is_wide(stream: &Stream) -> bool {
+pub(super) fn is_wide(stream: &Stream) -> bool {
     matches!(stream.form, Form::Float(form) if form.vectors() == 2)
 }
 
@@ -134,7 +143,7 @@ fn steps(
 }
 
 /// The block of step `s + i`, in bounds.
-fn locate(shape: &Shape, form: Form, s: &str, i: usize, ragged: bool) -> String {
+pub(super) fn locate(shape: &Shape, form: Form, s: &str, i: usize, ragged: bool) -> String {
     let Shape { blocks, partitions, .. } = shape;
     let block = format!("({s} + {i}u) * {partitions}u + part");
     match form {
@@ -149,7 +158,7 @@ fn locate(shape: &Shape, form: Form, s: &str, i: usize, ragged: bool) -> String 
     }
 }
 
-fn input(form: Form, x: &Activations, i: usize, m: usize, ragged: bool) -> String {
+pub(super) fn input(form: Form, x: &Activations, i: usize, m: usize, ragged: bool) -> String {
     match form {
         Form::Integer(_) => integer::load_record(x.buffer, i, m, ragged),
         Form::Float(_) => float::load_input(x.buffer, i, m, ragged),

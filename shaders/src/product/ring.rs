@@ -1,0 +1,134 @@
+//! The walk along k for one row: weights are always on their way.
+//!
+//! A team's invocations hold the next blocks of their partition in *slots*. The first are asked
+//! for at the very top of a kernel, before what computes the activations; each slot is filled
+//! again as soon as it is used, at a tile's end for the next tile. Memory's latency passes beside
+//! the work then, once, instead of before it. The order of sums is that of [`super::walk`].
+
+use super::shape::{Form, Shape};
+use super::walk::{Activations, input, is_wide, locate, opaque};
+use super::{Stream, float, integer};
+
+/// Most steps that are written out one by one.
+const WRITTEN: usize = 4;
+
+/// A team's walk over tiles of one matrix.
+pub(crate) struct Ring<'a> {
+    shape: &'a Shape,
+    /// Its tile is the variable `tile_at`.
+    stream: Stream,
+    /// What the matrix is read from: one buffer, or the two that `side` chooses between.
+    buffers: &'a [&'static str],
+}
+
+impl<'a> Ring<'a> {
+    /// A ring of matrices of `form` in `buffers`.
+    pub fn new(shape: &'a Shape, form: Form, buffers: &'a [&'static str]) -> Self {
+        let stream = Stream { index: 0, form, buffer: buffers[0], tile: "tile_at".into() };
+        Self { shape, stream, buffers }
+    }
+
+    /// Stands for the walked matrix where sums are added up.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub fn shape(&self) -> &'a Shape {
+        self.shape
+    }
+
+    fn steps(&self) -> usize {
+        self.shape.blocks.div_ceil(self.shape.partitions)
+    }
+
+    /// Declares the slots and fills them from the start of the tile at `tile_at`.
+    pub fn open(&self) -> String {
+        let mut out = String::new();
+        for i in 0..self.shape.unroll {
+            let suffix = self.stream.suffix(i);
+            let words = match self.stream.form {
+                Form::Integer(layout) => integer::words(&layout, &suffix),
+                Form::Float(_) => vec![format!("q{suffix}")],
+            };
+            words.iter().for_each(|word| out += &format!("var {word}: vec4<u32>;\n"));
+        }
+        out + &(0..self.shape.unroll).map(|i| self.fill(i, "0u", 0)).collect::<String>()
+    }
+
+    /// Sums the tile up as [`super::walk::walk`] does, from slots that are filled. Where there is
+    /// a tile after it, `next` is the place of that one, and the slots are filled from there.
+    pub fn tile(&self, x: &Activations, next: Option<&str>) -> String {
+        let (steps, slots) = (self.steps(), self.shape.unroll);
+        let acc = self.stream.acc(0);
+        let mut out = format!("var {acc} = vec4<f32>();\n");
+        if is_wide(&self.stream) {
+            out += &format!("var {acc}h = vec4<f32>();\n");
+        }
+        let looped = if steps <= WRITTEN { 0 } else { steps / slots - 1 };
+        if looped > 0 {
+            let end = opaque(looped);
+            out += &format!("for (var turn = 0u; turn < {end}; turn += 1u) {{\n");
+            out += &format!("let s = turn * {slots}u;\nlet ahead = s + {slots}u;\n");
+            for i in 0..slots {
+                out += &self.take(i, "s", 0, x);
+                out += &self.fill(i, "ahead", looped * slots);
+            }
+            out += "}\n";
+        }
+        if let Some(next) = next {
+            // What is still to come of this tile is asked for first.
+            out += &format!("let next_at = {next};\n");
+        }
+        for step in looped * slots..steps {
+            let i = step % slots;
+            out += &self.take(i, &format!("{}u", step - i), step - i, x);
+            let ahead = step - i + slots;
+            if ahead + i < steps {
+                out += &self.fill(i, &format!("{ahead}u"), ahead);
+            } else if next.is_some() {
+                out += &format!("{{\nlet tile_at = next_at;\n{}}}\n", self.fill(i, "0u", 0));
+            }
+        }
+        if is_wide(&self.stream) {
+            out += &float::halve(&self.stream, 0);
+        }
+        out
+    }
+
+    /// Whether some partition may lack step `first + i`.
+    fn is_ragged(&self, first: usize, i: usize) -> bool {
+        self.shape.is_ragged(first + i)
+    }
+
+    /// Fills slot `i` with step `s + i` of the tile, where `s` is at most `most`.
+    fn fill(&self, i: usize, s: &str, most: usize) -> String {
+        let at = locate(self.shape, self.stream.form, s, i, self.is_ragged(most, i));
+        let from = |buffer: &str| match self.stream.form {
+            Form::Integer(layout) => integer::reload(&layout, &self.stream, buffer, i),
+            Form::Float(form) => float::reload(form, &self.stream, buffer, i),
+        };
+        match *self.buffers {
+            [first, second] => format!(
+                "{{\n{at}if side == 0u {{\n{}}} else {{\n{}}}\n}}\n",
+                from(first),
+                from(second)
+            ),
+            _ => format!("{{\n{at}{}}}\n", from(self.stream.buffer)),
+        }
+    }
+
+    /// Adds slot `i`, which holds step `s + i`; `s` is at most `most`.
+    fn take(&self, i: usize, s: &str, most: usize, x: &Activations) -> String {
+        let ragged = self.is_ragged(most, i);
+        let form = self.stream.form;
+        let mut out = locate(self.shape, form, s, i, ragged) + &input(form, x, i, 0, ragged);
+        out += &match form {
+            Form::Integer(layout) => {
+                integer::unpack(&layout, &self.stream, i)
+                    + &integer::accumulate(&layout, &self.stream, i, 0)
+            }
+            Form::Float(form) => float::accumulate(form, &self.stream, i, 0),
+        };
+        format!("{{\n{out}}}\n")
+    }
+}

@@ -30,6 +30,19 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x == 0u { words[0] = words[0] + p.by; }
 }";
 
+/// Loads that each wait for the one before; all words are 0.
+const CHASE: &str = "
+struct Immediates { loads: u32 }
+var<immediate> p: Immediates;
+@group(0) @binding(3) var<storage, read_write> words: array<u32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x > 0u { return; }
+    var at = 0u;
+    for (var i = 0u; i < p.loads; i += 1u) { at = words[at + (i & 63u) * 64u]; }
+    words[16000] = at;
+}";
+
 /// All workgroups meet `p.rounds` times; workgroup 0 adds one after each.
 const MEET: &str = "
 struct Immediates { rounds: u32, groups: u32 }
@@ -65,6 +78,10 @@ fn main() {
             let time = dispatches(&device, &buffer, &add, groups, (barrier, windows));
             println!("{groups:5} workgroups, {what:24} {time:7.2} us a dispatch");
         }
+    }
+    let chase = pipeline(&device, CHASE, &[3], 4, Inspect::No).expect("a pipeline");
+    for (what, place) in [("own", Place::Device), ("shared", Place::Shared)] {
+        println!("a load of {what} memory after a load: {:7.1} ns", load(&device, &chase, place));
     }
     let meet = pipeline(&device, MEET, &[3], 8, Inspect::No).expect("a pipeline");
     for groups in [2, 32, 64, 128] {
@@ -117,6 +134,27 @@ fn dispatches(
         times.push((times_ns[1] - times_ns[0]) / 1e3 / COUNT as f64);
         let found = total(device, buffer, windows);
         assert!(!barrier || found as usize == COUNT, "{found} of {COUNT} dispatches counted");
+    }
+    median(times)
+}
+
+/// Nanoseconds of a load.
+fn load(device: &Arc<Device>, chase: &Arc<Pipeline>, place: Place) -> f64 {
+    const LOADS: u32 = 1000;
+    let buffer = Buffer::new(device, "chased", 65536, place).expect("memory");
+    zero(device, &buffer);
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let mut recorder = Recorder::new(device, "chase", 2).expect("a recorder");
+        recorder.copy_barrier();
+        recorder.timestamp().expect("a timestamp");
+        recorder.dispatch(chase, &[buffer.window()], &[LOADS], [1, 1, 1]).expect("a dispatch");
+        recorder.timestamp().expect("a timestamp");
+        let commands = recorder.finish().expect("commands");
+        let ticket = device.submit(&[&commands]).expect("submitted");
+        device.wait(ticket, TIMEOUT).expect("done");
+        let times_ns = commands.times().expect("times");
+        times.push((times_ns[1] - times_ns[0]) / f64::from(LOADS));
     }
     median(times)
 }

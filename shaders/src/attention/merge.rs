@@ -121,7 +121,6 @@ fn row(source: &mut Source, shape: &Shape, splits: u32, workgroup: u32, goal: Go
 
 /// `merged{tag}` for each tag: four elements from `e{tag}` on, of all splits that have positions.
 fn merge(source: &mut Source, shape: &Shape, splits: u32, tags: &[String]) {
-    let records = source.read(binding::RECORDS);
     let base = source.immediate(Immediate::Partials);
     let (dim, each, heads) = (shape.value_dim, partial_words(shape), shape.heads);
     for tag in tags {
@@ -135,26 +134,46 @@ var sum{tag} = vec4<f32>(0.0);",
             splits * each
         ));
     }
-    source.line(format!("for (var s = 0u; s < used; s += {AT_ONCE}u) {{"));
-    for tag in tags {
-        for i in 0..AT_ONCE {
-            source.line(format!(
-                "let at{tag}_{i} = first{tag} + min(s + {i}u, used - 1u) * {each}u;
-let n{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + {}u]);
-let x{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + four{tag}]);",
-                dim / 4
-            ));
-        }
-    }
+    // The first splits are read before it is known how many there are.
+    tags.iter().for_each(|tag| read(source, shape, splits, "0u", tag));
+    source.line("{\nlet s = 0u;");
     tags.iter().for_each(|tag| add(source, tag));
     source.line("}");
+    if splits > AT_ONCE {
+        source.line(format!("for (var s = {AT_ONCE}u; s < used; s += {AT_ONCE}u) {{"));
+        tags.iter().for_each(|tag| read(source, shape, splits, "s", tag));
+        tags.iter().for_each(|tag| add(source, tag));
+        source.line("}");
+    }
     for tag in tags {
         source.line(format!("let merged{tag} = sum{tag} / total{tag};"));
     }
 }
 
-/// Adds the splits that were read.
+/// Reads the splits from `s` on, whether they have positions or not.
+fn read(source: &mut Source, shape: &Shape, splits: u32, s: &str, tag: &str) {
+    let records = source.read(binding::RECORDS);
+    let (dim, each) = (shape.value_dim, partial_words(shape));
+    for i in 0..AT_ONCE {
+        source.line(format!(
+            "let at{tag}_{i} = first{tag} + min({s} + {i}u, {}u) * {each}u;
+let m{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + {}u]);
+let y{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + four{tag}]);",
+            splits - 1,
+            dim / 4
+        ));
+    }
+}
+
+/// Adds the splits that were read, those without positions as nothing: they are no numbers.
 fn add(source: &mut Source, tag: &str) {
+    for i in 0..AT_ONCE {
+        source.line(format!(
+            "let has{tag}_{i} = s + {i}u < used;
+let n{tag}_{i} = select(vec2<f32>({LOWEST}, 0.0), m{tag}_{i}.xy, has{tag}_{i});
+let x{tag}_{i} = select(vec4<f32>(0.0), y{tag}_{i}, has{tag}_{i});"
+        ));
+    }
     let next = (0..AT_ONCE).fold(format!("top{tag}"), |top, i| format!("max({top}, n{tag}_{i}.x)"));
     source.line(format!(
         "let next{tag} = {next};
@@ -165,7 +184,7 @@ sum{tag} *= fade{tag};"
     ));
     for i in 0..AT_ONCE {
         source.line(format!(
-            "let w{tag}_{i} = select(0.0, exp2(n{tag}_{i}.x - next{tag}), s + {i}u < used);
+            "let w{tag}_{i} = select(0.0, exp2(n{tag}_{i}.x - next{tag}), has{tag}_{i});
 total{tag} = fma(w{tag}_{i}, n{tag}_{i}.y, total{tag});
 sum{tag} = fma(vec4<f32>(w{tag}_{i}), x{tag}_{i}, sum{tag});"
         ));

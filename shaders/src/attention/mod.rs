@@ -165,16 +165,26 @@ pub fn kernel(
     check(shape)?;
     let tiling = Tiling::of(shape);
     let tile = tile::Tile { shape, tiling, splits, kv };
-    let mut source = Source::default();
-    tile.begin(&mut source);
-    tile.load_first(&mut source);
     let Tiling { group, heads, workgroup, .. } = tiling;
     let first = format!("kv * {group}u + part * {heads}u");
-    operand::queries(shape, first, heads).emit(&mut source, q, workgroup)?;
+    let queries = operand::queries(shape, first, heads).bring(q, workgroup)?;
+    let mut fresh = Vec::new();
     if let KeyValue::Fresh { k, v } = kv {
+        fresh.push(operand::keys(shape).bring(k, workgroup)?);
+        fresh.push(operand::values(shape).bring(v, workgroup)?);
+    }
+    let mut source = Source::default();
+    tile.place(&mut source);
+    // All that is read is asked for before the first wait.
+    let operands = || std::iter::once(&queries).chain(&fresh);
+    operands().for_each(|operand| operand.read(&mut source));
+    tile.begin(&mut source);
+    tile.load_first(&mut source);
+    operands().for_each(|operand| operand.read_rotation(&mut source));
+    queries.emit(&mut source);
+    if let KeyValue::Fresh { .. } = kv {
         source.line("if own {");
-        operand::keys(shape).emit(&mut source, k, workgroup)?;
-        operand::values(shape).emit(&mut source, v, workgroup)?;
+        fresh.iter().for_each(|operand| operand.emit(&mut source));
         source.line("if part == 0u {");
         write::store(&mut source, shape);
         source.line("}\n}");
@@ -276,13 +286,12 @@ fn declare_halves(source: &mut Source) {
 /// Names word 0 of the row's slot in the layer's cache, and the first words of the keys and the
 /// values of head `kv`.
 fn declare_bases(source: &mut Source, shape: &Shape) {
-    let step = source.read(binding::STEP);
     let words = |bytes: u64| bytes / 16;
     let key_head = words(head_bytes(shape, shape.key_dim));
     let value_head = words(head_bytes(shape, shape.value_dim));
     let slot = words(cache_bytes(shape));
     let values = key_head * u64::from(shape.kv_heads);
-    source.line(format!("let slot = {step}[{}u + row] * {slot}u;", step::SLOTS));
+    source.line(format!("let slot = slot_of_row * {slot}u;"));
     source.line(format!("let keys = slot + kv * {key_head}u;"));
     source.line(format!("let values = slot + {values}u + kv * {value_head}u;"));
 }
@@ -292,12 +301,18 @@ fn words(dim: u32) -> u32 {
     dim / WORD
 }
 
-/// The row `row` of the step ends the workgroup where there is none.
-fn declare_row(source: &mut Source, row: &str) {
+/// Reads `position` and `slot_of_row` of row `row`; the workgroup ends where the step lacks it.
+fn declare_row(source: &mut Source) {
     let step = source.read(binding::STEP);
-    source.line(format!("let row = {row};"));
-    source.line(format!("if row >= {step}[{}] {{ return; }}", RowsKind::All.count_word()));
-    source.line(format!("let position = {step}[{}u + row];", step::POSITIONS));
+    source.line(format!(
+        "let rows = {step}[{}];
+let position = {step}[{}u + row];
+let slot_of_row = {step}[{}u + row];
+if row >= rows {{ return; }}",
+        RowsKind::All.count_word(),
+        step::POSITIONS,
+        step::SLOTS
+    ));
 }
 
 /// The first 16-byte word of a result.

@@ -4,7 +4,7 @@ use onebit_ir::rows::{Arg, Expr, RowProgram, Store};
 
 use super::{AttentionError, Operand, Shape};
 use crate::kernel::Source;
-use crate::rows::{Job, RowSet, Target, check};
+use crate::rows::{Job, Reads, RowSet, Target, check};
 
 /// Some heads of an operand, and the workgroup memory they go to: `local_q` and the like, an
 /// array of `vec4<f32>` with heads without gaps.
@@ -36,32 +36,65 @@ pub fn values(shape: &Shape) -> Local {
     Local { index: 2, name: "v", heads, dim, wanted: ("kv".into(), 1) }
 }
 
+/// An operand on its way.
+pub struct Bringing {
+    local: Local,
+    program: RowProgram,
+    workgroup: u32,
+}
+
+impl Bringing {
+    fn job(&self) -> Job<'_> {
+        let name = format!("local_{}", self.local.name);
+        let mut job = Job {
+            index: self.local.index,
+            program: &self.program,
+            workgroup: self.workgroup,
+            rows: RowSet::One { row: "row".into(), kind: None },
+            first_head: Some(self.local.wanted.clone()),
+            targets: vec![Target::Workgroup { name }],
+            reads: Reads::There,
+        };
+        if job.kept() {
+            job.reads = Reads::Ahead;
+        }
+        job
+    }
+
+    /// Asks for what stands in memory; `row` must be known.
+    pub fn read(&self, source: &mut Source) {
+        let job = self.job();
+        if job.reads == Reads::Ahead {
+            job.read_ahead(source);
+        }
+    }
+
+    /// Asks for the rotation's angles; `position` must be known.
+    pub fn read_rotation(&self, source: &mut Source) {
+        let job = self.job();
+        if job.reads == Reads::Ahead {
+            job.read_rotation(source);
+        }
+    }
+
+    /// Computes it, ending in a barrier.
+    pub fn emit(&self, source: &mut Source) {
+        let name = format!("local_{}", self.local.name);
+        let fours = self.local.wanted.1 * self.local.dim / 4;
+        source.declare(format!("var<workgroup> {name}: array<vec4<f32>, {fours}>;"));
+        self.job().emit(source);
+    }
+}
+
 impl Local {
-    /// Brings row `row` of `operand`, ending in a barrier.
-    pub fn emit(
-        self,
-        source: &mut Source,
-        operand: Operand<'_>,
-        workgroup: u32,
-    ) -> Result<(), AttentionError> {
+    /// Brings row `row` of `operand`.
+    pub fn bring(self, operand: Operand<'_>, workgroup: u32) -> Result<Bringing, AttentionError> {
         let program = match operand {
             Operand::Floats { stride } => self.copy(stride as usize),
             Operand::Program(program) => self.by_heads(program)?,
         };
         check(&program)?;
-        let name = format!("local_{}", self.name);
-        let fours = self.wanted.1 * self.dim / 4;
-        source.declare(format!("var<workgroup> {name}: array<vec4<f32>, {fours}>;"));
-        let job = Job {
-            index: self.index,
-            program: &program,
-            workgroup,
-            rows: RowSet::One { row: "row".into(), kind: None },
-            first_head: Some(self.wanted),
-            targets: vec![Target::Workgroup { name }],
-        };
-        job.emit(source);
-        Ok(())
+        Ok(Bringing { local: self, program, workgroup })
     }
 
     /// A program that only loads.

@@ -42,12 +42,17 @@ impl Side {
 }
 
 impl Tile<'_> {
+    /// Says which row, split and heads the workgroup has.
+    pub fn place(&self, source: &mut Source) {
+        let parts = self.tiling.parts;
+        source.line("let row = group.z;\nlet split = group.x;");
+        source.line(format!("let kv = group.y / {parts}u;\nlet part = group.y % {parts}u;"));
+    }
+
     /// Finds out what the workgroup has to do; one without positions ends here.
     pub fn begin(&self, source: &mut Source) {
-        let Tiling { parts, each, .. } = self.tiling;
-        declare_row(source, "group.z");
-        source.line("let split = group.x;");
-        source.line(format!("let kv = group.y / {parts}u;\nlet part = group.y % {parts}u;"));
+        let each = self.tiling.each;
+        declare_row(source);
         declare_bases(source, self.shape);
         declare_shares(source, self.shape, self.splits);
         if self.splits > 1 {

@@ -24,11 +24,14 @@ pub fn cache_write(
 ) -> Result<Kernel, AttentionError> {
     check(shape)?;
     let mut source = Source::default();
-    declare_row(&mut source, "group.y");
-    source.line("let kv = group.x;");
+    let operands =
+        [operand::keys(shape).bring(k, WORKGROUP)?, operand::values(shape).bring(v, WORKGROUP)?];
+    source.line("let row = group.y;\nlet kv = group.x;");
+    operands.iter().for_each(|operand| operand.read(&mut source));
+    declare_row(&mut source);
     declare_bases(&mut source, shape);
-    operand::keys(shape).emit(&mut source, k, WORKGROUP)?;
-    operand::values(shape).emit(&mut source, v, WORKGROUP)?;
+    operands.iter().for_each(|operand| operand.read_rotation(&mut source));
+    operands.iter().for_each(|operand| operand.emit(&mut source));
     store(&mut source, shape);
     let Shape { kv_heads, key_dim, value_dim, .. } = shape;
     let digest = fingerprint(&format!("{shape:?} {k:?} {v:?}"));

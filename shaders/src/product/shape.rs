@@ -85,8 +85,8 @@ impl Shape {
         let teams = tiles.clamp(1, MOST_INVOCATIONS / one.team());
         let steps = one.blocks.div_ceil(one.partitions);
         let unroll = match teams * one.team() {
-            ..=256 => one.unroll,
-            ..=512 => one.unroll.min(3),
+            0..=256 => one.unroll,
+            257..=512 => one.unroll.min(3),
             _ => one.unroll.min(2),
         };
         Self { teams, unroll: unroll.min(steps), ..one }

@@ -6,7 +6,7 @@ use onebit_plan::gpu::{binding, record, step};
 
 use super::RowsKind;
 use super::layout::{BLOCK, Layout};
-use super::value::{Spot, Values, phase};
+use super::value::{Spot, Values, is_leaf, loaded, phase};
 use crate::kernel::{Immediate, Source};
 
 /// The rows a workgroup computes.
@@ -50,6 +50,17 @@ pub struct Job<'a> {
     pub first_head: Option<(String, usize)>,
     /// One for each store.
     pub targets: Vec<Target>,
+    pub reads: Reads,
+}
+
+/// When a program reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Where it is emitted.
+    There,
+    /// Before, by [`Job::read_ahead`] and [`Job::read_rotation`]. For one row whose chunks are
+    /// all written out ([`Job::kept`]), whose `position` is in scope.
+    Ahead,
 }
 
 /// Declares what a prologue leaves behind.
@@ -97,7 +108,10 @@ impl Job<'_> {
                 }
             }
         }
-        let mut values = Values::new(self.index, self.program);
+        let mut values = match self.reads {
+            Reads::There => Values::new(self.index, self.program),
+            Reads::Ahead => Values::preloaded(self.index, self.program),
+        };
         let last = self.program.stores.iter().map(|s| phase(self.program, expr_of(s))).max();
         for phase in 0..=last.unwrap_or(0) {
             self.phase(source, &mut values, phase);
@@ -119,7 +133,7 @@ impl Job<'_> {
     }
 
     /// Whether names of one phase still stand in the next.
-    pub(super) fn kept(&self) -> bool {
+    pub(crate) fn kept(&self) -> bool {
         self.limit() == 1 && self.layout().unrolled()
     }
 
@@ -170,9 +184,56 @@ impl Job<'_> {
         }
     }
 
+    /// Reads what [`Job::emit`] takes, so that it is under way while other programs run.
+    pub fn read_ahead(&self, source: &mut Source) {
+        let index = self.index;
+        let leaf = |id: &ExprId| is_leaf(self.program, *id);
+        let leaves: Vec<ExprId> = needed(self.program).into_iter().filter(leaf).collect();
+        let rotated: Vec<ExprId> = self.rotated().into_iter().filter(leaf).collect();
+        let mut values = Values::new(index, self.program);
+        self.ahead(
+            source,
+            "vec4<f32>",
+            |tag| {
+                let own = leaves.iter().map(|&id| (id, self.spot(tag)));
+                let other = rotated.iter().map(|&id| (id, self.partner(tag)));
+                own.chain(other)
+                    .map(|(id, spot)| (loaded(index, id, &spot.tag), (id, spot)))
+                    .collect()
+            },
+            |source, (id, spot)| values.read(source, *id, spot),
+        );
+    }
+
+    /// Declares variables of the type `ty` for each chunk and gives them values. `of` tells their
+    /// names and what `read` makes the values from, by the chunk's tag.
+    pub(super) fn ahead<T>(
+        &self,
+        source: &mut Source,
+        ty: &str,
+        of: impl Fn(&str) -> Vec<(String, T)>,
+        mut read: impl FnMut(&mut Source, &T) -> String,
+    ) {
+        let layout = self.layout();
+        let tags: Vec<String> = (0..layout.chunks()).map(|chunk| format!("_{chunk}")).collect();
+        let all: Vec<(String, T)> = tags.iter().flat_map(|tag| of(tag)).collect();
+        all.iter().for_each(|(name, _)| source.line(format!("var {name}: {ty};")));
+        source.line("{");
+        self.addresses(source);
+        for (chunk, tag) in tags.iter().enumerate() {
+            source.line(layout.locate(tag, &format!("{chunk}u"), chunk + 1 == tags.len()));
+            self.locate_partner(source, tag);
+        }
+        for (name, what) in &all {
+            let value = read(source, what);
+            source.line(format!("{name} = {value};"));
+        }
+        source.line("}");
+    }
+
     /// Names all that is read, so that every load is on its way before the first barrier.
     fn prefetch(&self, source: &mut Source, values: &mut Values<'_>, tag: &str) {
-        let leaf = |id: &ExprId| matches!(self.program.exprs[*id], Expr::Load(_) | Expr::Vector(_));
+        let leaf = |id: &ExprId| is_leaf(self.program, *id);
         for id in needed(self.program).into_iter().filter(leaf) {
             values.value(source, id, &self.spot(tag));
         }
@@ -223,6 +284,7 @@ impl Job<'_> {
             _ => source.line("{"),
         }
         self.addresses(source);
+        self.position(source);
     }
 
     fn close_rows(&self, source: &mut Source) {
@@ -244,8 +306,12 @@ impl Job<'_> {
         used.dedup();
         let gathers = |arg: &ArgId| matches!(program.args[*arg], Arg::Rows { gathered: true, .. });
         if used.iter().any(gathers) {
-            let step = source.read(binding::STEP);
-            source.line(format!("let gathered = {step}[{}u + row];", step::OUTPUTS));
+            // The only row of a step is the only one that can be wanted.
+            let gathered = match self.rows {
+                RowSet::Loop { limit: 1, .. } => "row".to_owned(),
+                _ => format!("{}[{}u + row]", source.read(binding::STEP), step::OUTPUTS),
+            };
+            source.line(format!("let gathered = {gathered};"));
         }
         for arg in used {
             let base = source.immediate(Immediate::Arg { program: self.index, arg });
@@ -257,13 +323,17 @@ impl Job<'_> {
             };
             source.line(format!("let at{arg} = {base} + {row} * {stride}u;"));
         }
-        if program.rotate.is_some() {
+    }
+
+    /// Says where the row stands, for the rotation.
+    fn position(&self, source: &mut Source) {
+        if self.program.rotate.is_some() && self.reads == Reads::There {
             let step = source.read(binding::STEP);
             source.line(format!("let position = {step}[{}u + row];", step::POSITIONS));
         }
     }
 
-    fn spot(&self, tag: &str) -> Spot {
+    pub(super) fn spot(&self, tag: &str) -> Spot {
         let head = match &self.first_head {
             Some((first, _)) => {
                 format!("min({first} + head{tag}, {}u)", self.program.heads - 1)

@@ -26,7 +26,7 @@ use onebit_ir::rows::{ArgId, RowProgram};
 use onebit_plan::gpu::step;
 
 pub use check::{Unfit, check};
-pub(crate) use emit::{Job, RowSet, Target};
+pub(crate) use emit::{Job, Reads, RowSet, Target};
 
 use crate::kernel::{Kernel, Source};
 
@@ -85,12 +85,12 @@ pub fn emit(source: &mut Source, index: usize, program: &RowProgram, place: Plac
         Place::Prologue { rows, kind, workgroup } => {
             let targets = emit::prologue_targets(source, program, rows);
             let rows = RowSet::Loop { limit: rows, kind };
-            Job { index, program, workgroup, rows, first_head: None, targets }
+            Job { index, program, workgroup, rows, first_head: None, targets, reads: Reads::There }
         }
         Place::Grid { kind, workgroup, logits } => {
             let targets = emit::grid_targets(program, logits);
             let rows = RowSet::One { row: "group.x".into(), kind: Some(kind) };
-            Job { index, program, workgroup, rows, first_head: None, targets }
+            Job { index, program, workgroup, rows, first_head: None, targets, reads: Reads::There }
         }
     };
     job.emit(source);

@@ -4,7 +4,7 @@ use onebit_ir::RopeStyle;
 use onebit_ir::rows::{ExprId, Rotate, Store};
 use onebit_plan::gpu::{binding, record};
 
-use super::emit::{Job, Target, arg_of};
+use super::emit::{Job, Reads, Target, arg_of};
 use super::layout::BLOCK;
 use super::record as records;
 use super::value::{Spot, Values};
@@ -101,13 +101,16 @@ impl Job<'_> {
         rotate: &Rotate,
         spot: &Spot,
     ) -> String {
-        let table = source.read(binding::ROPE);
         let x = values.value(source, expr, spot);
         let (tag, dims) = (&spot.tag, rotate.dims);
         let half = dims / 2;
         let e = &spot.element;
         let rotated = format!("rotated{expr}{tag}");
         source.line(format!("var {rotated} = {x};"));
+        let [cos, sin] = match self.reads {
+            Reads::There => self.angles(source, rotate, spot),
+            Reads::Ahead => self.angle_names(tag),
+        };
         match rotate.style {
             RopeStyle::Neox => {
                 self.alias_partner_scales(source, tag);
@@ -115,29 +118,58 @@ impl Job<'_> {
                 let y = values.value(source, expr, &other);
                 source.line(format!(
                     "if {e} < {dims}u {{
-    let i = position * {dims}u + min({e}, partner{tag});
-    let cos = {};
-    let sin = {};
+    let cos = {cos};
+    let sin = {sin};
     {rotated} = fma({x}, cos, select({y}, -{y}, {e} < {half}u) * sin);
-}}",
-                    four(table, "i", 4),
-                    four(table, &format!("i + {half}u"), 4),
+}}"
                 ));
             }
             RopeStyle::Norm => source.line(format!(
                 "if {e} < {dims}u {{
-    let i = position * {dims}u + {e} / 2u;
-    let cos = {};
-    let sin = {};
+    let cos = {cos};
+    let sin = {sin};
     let even = fma({x}.xz, cos, -({x}.yw * sin));
     let odd = fma({x}.yw, cos, {x}.xz * sin);
     {rotated} = vec4<f32>(even.x, odd.x, even.y, odd.y);
-}}",
-                four(table, "i", 2),
-                four(table, &format!("i + {half}u"), 2),
+}}"
             )),
         }
         rotated
+    }
+
+    /// Variables of a chunk's cosines and sines that are read ahead.
+    fn angle_names(&self, tag: &str) -> [String; 2] {
+        ["cos", "sin"].map(|name| format!("ahead{}_{name}{tag}", self.index))
+    }
+
+    /// The WGSL that reads the cosines and the sines for `spot`; what is not rotated reads some.
+    fn angles(&self, source: &mut Source, rotate: &Rotate, spot: &Spot) -> [String; 2] {
+        let table = source.read(binding::ROPE);
+        let (dims, half, e, tag) = (rotate.dims, rotate.dims / 2, &spot.element, &spot.tag);
+        let (first, count) = match rotate.style {
+            RopeStyle::Neox => (format!("min(min({e}, partner{tag}), {}u)", half - 4), 4),
+            RopeStyle::Norm => (format!("min({e} / 2u, {}u)", half - 2), 2),
+        };
+        let at = |offset| format!("position * {dims}u + {first} + {offset}u");
+        [0, half].map(|offset| four(table, &at(offset), count))
+    }
+
+    /// Reads the angles that [`Job::emit`] takes.
+    pub fn read_rotation(&self, source: &mut Source) {
+        let Some(rotate) = self.program.rotate else { return };
+        let ty = match rotate.style {
+            RopeStyle::Neox => "vec4<f32>",
+            RopeStyle::Norm => "vec2<f32>",
+        };
+        let names = |tag: &str| {
+            let spot = self.spot(tag);
+            let sides = self.angle_names(tag).into_iter().enumerate();
+            sides.map(|(side, name)| (name, (side, spot.clone()))).collect()
+        };
+        self.ahead(source, ty, names, |source, (side, spot)| {
+            let [cos, sin] = self.angles(source, &rotate, spot);
+            if *side == 0 { cos } else { sin }
+        });
     }
 }
 

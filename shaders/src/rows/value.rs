@@ -20,6 +20,16 @@ pub fn phase(program: &RowProgram, expr: ExprId) -> usize {
     }
 }
 
+/// Whether `expr` is read from memory.
+pub fn is_leaf(program: &RowProgram, expr: ExprId) -> bool {
+    matches!(program.exprs[expr], Expr::Load(_) | Expr::Vector(_))
+}
+
+/// The variable of a leaf of program `index` that is read ahead, at the spot `tag`.
+pub fn loaded(index: usize, expr: ExprId, tag: &str) -> String {
+    format!("ahead{index}_{expr}{tag}")
+}
+
 /// Four elements that values are wanted of.
 #[derive(Clone, Debug)]
 pub struct Spot {
@@ -35,12 +45,24 @@ pub struct Spot {
 pub struct Values<'a> {
     pub index: usize,
     pub program: &'a RowProgram,
+    /// Whether what is read has been read before, see [`loaded`].
+    preloaded: bool,
     memo: HashMap<(ExprId, String), String>,
 }
 
 impl<'a> Values<'a> {
     pub fn new(index: usize, program: &'a RowProgram) -> Self {
-        Self { index, program, memo: HashMap::new() }
+        Self { index, program, preloaded: false, memo: HashMap::new() }
+    }
+
+    /// Values whose leaves stand in the variables [`loaded`].
+    pub fn preloaded(index: usize, program: &'a RowProgram) -> Self {
+        Self { preloaded: true, ..Self::new(index, program) }
+    }
+
+    /// The WGSL that reads a leaf.
+    pub fn read(&mut self, source: &mut Source, expr: ExprId, spot: &Spot) -> String {
+        self.text(source, expr, spot)
     }
 
     /// Forgets all values: the scope of their names ends.
@@ -54,6 +76,9 @@ impl<'a> Values<'a> {
         let key = (expr, spot.tag.clone());
         if let Some(name) = self.memo.get(&key) {
             return name.clone();
+        }
+        if self.preloaded && is_leaf(self.program, expr) {
+            return loaded(self.index, expr, &spot.tag);
         }
         let text = self.text(source, expr, spot);
         let name = format!("v{expr}{}", spot.tag);

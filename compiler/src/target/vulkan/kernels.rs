@@ -57,6 +57,9 @@ impl KernelSet {
 /// Workgroups that a product is cut into at most, before each takes several tiles: enough to fill
 /// a large device, few enough that starting them costs little.
 const PRODUCT_GROUPS: usize = 640;
+/// Workgroups of 64 columns from which on a product of matrices does not take half as many columns
+/// each: as many as a large device has processors.
+const WIDE_GROUPS: usize = 128;
 /// Parts that a row's positions are split into at most.
 const SPLITS: u32 = 8;
 
@@ -261,7 +264,11 @@ impl<'s> Chooser<'s, '_> {
         };
         let matrix = MatrixShape::SIXTEEN;
         let m = self.rows.next_multiple_of(matrix.size);
-        let cooperative = Cooperative { k, work, stride, rows: kind(rows), m, matrix };
+        let columns = match work {
+            cooperative::Work::Product { n, .. } if n < 64 * WIDE_GROUPS => 32,
+            _ => 64,
+        };
+        let cooperative = Cooperative { k, work, stride, rows: kind(rows), m, columns, matrix };
         Chosen { kernel: cooperative.kernel(), groups: cooperative.groups(self.rows), operands }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Tokens are queued with [`Session::push`]; each [`Session::step`] runs as many queued tokens as
 //! fit, mixing single tokens of running sequences with chunks of new prompts. Which rows share a
-//! step changes nothing in their results.
+//! step changes nothing in their results with a driver that is [uniform](Session::is_uniform).
 
 use crate::Error;
 use crate::driver::{Driver, Limits, Row};
@@ -133,6 +133,12 @@ impl Session {
     /// What the driver's steps can hold.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Whether a sequence's logits have the same bits whatever shares its steps, see
+    /// [`Driver::is_uniform`].
+    pub fn is_uniform(&self) -> bool {
+        self.driver.is_uniform()
     }
 
     /// Takes a free slot for a new, empty sequence.

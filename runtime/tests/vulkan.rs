@@ -52,7 +52,7 @@ fn any_device() -> Option<usize> {
 fn options(index: usize, slots: u32) -> VulkanOptions {
     let device = Choice::Index(index);
     let validation = Validation::Synchronisation;
-    VulkanOptions { device, slots, validation, cache: None, burst: Duration::MAX }
+    VulkanOptions { device, slots, validation, burst: Duration::MAX, ..VulkanOptions::default() }
 }
 
 fn open(change: impl FnOnce(&mut Part)) -> Arc<PlanFile> {

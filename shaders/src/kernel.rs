@@ -18,6 +18,8 @@ pub enum Immediate {
     Records,
     /// First word of a product's input floats in the arena.
     Floats,
+    /// First 16-byte word of the weights that are read ahead, in the window of their binding.
+    Next,
     /// First word of attention's partial results in the arena, a multiple of 4.
     Partials,
     /// First word of result `index` in its binding; 16-byte words for records.
@@ -36,6 +38,43 @@ pub struct Kernel {
     pub slots: Vec<GpuSlot>,
     /// One for each word.
     pub immediates: Vec<Immediate>,
+    /// What it was printed from, for additions.
+    source: Source,
+}
+
+/// 16-byte words between two that are read ahead: a sector of 32 bytes is the least that caches
+/// fetch from memory.
+const AHEAD_STRIDE: u32 = 2;
+
+impl Kernel {
+    /// The kernel with workgroups beside its own that bring the first `words` 16-byte words of
+    /// [`binding::NEXT`], from [`Immediate::Next`] on, into the device's cache: weights that the
+    /// next dispatch will read. Its own workgroups are `groups`, one deep; dispatch them two deep.
+    ///
+    /// # Panics
+    /// With workgroups more than one deep.
+    pub fn looking_ahead(self, groups: [u32; 3], words: u32) -> Self {
+        let [x, y, 1] = groups else { panic!("the kernel has no depth to spare") };
+        let Self { name, workgroup, mut source, .. } = self;
+        let next = source.read(binding::NEXT);
+        let base = source.immediate(Immediate::Next);
+        let arena = source.write(binding::ARENA);
+        let (reads, all) = (words.div_ceil(AHEAD_STRIDE), x * y * workgroup);
+        // Nobody reads word 0 of the arena. That it may be written is what keeps the loads.
+        let text = format!(
+            "if (group.z > 0u) {{
+var seen = 0u;
+for (var i = (group.y * {x}u + group.x) * {workgroup}u + lane; i < {reads}u; i += {all}u) {{
+seen |= {next}[{base} + i * {AHEAD_STRIDE}u].x;
+}}
+if (seen == 0xa5c3e187u) {{ {arena}[0] = seen; }}
+return;
+}}
+"
+        );
+        source.body.insert_str(0, &text);
+        source.finish(format!("{name}-ahead{words}"), workgroup)
+    }
 }
 
 /// A kernel while it is written.
@@ -45,7 +84,7 @@ pub struct Kernel {
 /// of `p`. `WORKGROUP` is the number of invocations. Invocations of a subgroup follow each other:
 /// `lane == sub * lanes + subgroup_invocation_id`, which full subgroups of a one-dimensional
 /// workgroup have on every driver known.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Source {
     requires: Vec<&'static str>,
     slots: Vec<GpuSlot>,
@@ -65,6 +104,7 @@ const BINDINGS: [(&str, &str); binding::COUNT as usize] = [
     ("step", "array<u32>"),
     ("logits", "array<f32>"),
     ("rope", "array<f32>"),
+    ("next", "array<vec4<u32>>"),
 ];
 
 impl Source {
@@ -125,7 +165,8 @@ impl Source {
     pub fn finish(mut self, name: String, workgroup: u32) -> Kernel {
         self.slots.sort_by_key(|slot| slot.binding);
         let wgsl = self.wgsl(workgroup).expect("writing to a string cannot fail");
-        Kernel { name, wgsl, workgroup, slots: self.slots, immediates: self.immediates }
+        let (slots, immediates) = (self.slots.clone(), self.immediates.clone());
+        Kernel { name, wgsl, workgroup, slots, immediates, source: self }
     }
 
     fn wgsl(&self, workgroup: u32) -> Result<String, std::fmt::Error> {

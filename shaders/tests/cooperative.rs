@@ -23,6 +23,7 @@ use onebit_shaders::{Immediate, compile};
 
 const UNTOUCHED: u32 = 0x7fc0_dead;
 const WEIGHTS_AT: usize = 4;
+/// In words of 4 bytes, a multiple of 4.
 const INPUT_AT: usize = 16;
 /// Relative to the sum of all magnitudes: weights and activations are rounded to 11 bits each.
 const TOLERANCE: f64 = 1e-3;
@@ -68,7 +69,7 @@ fn run(
     buffers.extend(PART_BINDINGS.into_iter().zip(&weights));
     let immediate = |it| match it {
         Immediate::Weights { .. } => WEIGHTS_AT as u32,
-        Immediate::Floats => INPUT_AT as u32,
+        Immediate::Records => INPUT_AT as u32 / 4,
         Immediate::Out { index: 0 } => out as u32,
         other => panic!("{other:?}"),
     };
@@ -87,6 +88,11 @@ fn run(
     result
 }
 
+/// Activations without records, which these kernels do not read.
+fn only_floats(floats: Vec<f32>) -> Activations {
+    Activations { floats, records: Vec::new(), values: Vec::new() }
+}
+
 /// The product and the sum of its magnitudes.
 fn exact(matrix: &Matrix, x: &[f32], column: usize) -> (f64, f64) {
     let weights = &matrix.values[column * matrix.k..][..matrix.k];
@@ -98,16 +104,26 @@ fn exact(matrix: &Matrix, x: &[f32], column: usize) -> (f64, f64) {
 fn every_class_is_its_values_times_the_activations() {
     let Some(gpu) = gpu() else { return };
     let mut random = Random(21);
-    let cases = [(80, 512, 21, 16), (130, 768, 32, 32), (64, 2048, 5, 16)];
+    // Outputs, elements along k, rows, rows and columns of a workgroup: whole turns, an odd number
+    // of them, ragged ones; whole workgroups, and single outputs of the last.
+    let cases = [
+        (80, 512, 21, 16, 64),
+        (129, 768, 32, 32, 64),
+        (64, 2048, 5, 16, 64),
+        (97, 1280, 32, 32, 32),
+        (32, 4096, 17, 32, 32),
+    ];
     for class in catalogue::integers() {
         // Some classes have no rows of half a step.
-        let short = supports(class, 96).then_some((70, 96, 18, 32));
-        for (n, k, rows, m) in cases.into_iter().chain(short) {
+        let short = supports(class, 96).then_some([(70, 96, 18, 32, 64), (45, 96, 30, 32, 32)]);
+        for (n, k, rows, m, columns) in cases.into_iter().chain(short.into_iter().flatten()) {
             let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
             let x = Activations::random(rows, k, &mut random);
             let work = Work::Product { class, n, output: Output::Arena { stride: n + 3 } };
             let matrix = MatrixShape::SIXTEEN;
-            let cooperative = Cooperative { k, work, stride: k, rows: RowsKind::All, m, matrix };
+            let rows_kind = RowsKind::All;
+            let cooperative =
+                Cooperative { k, work, stride: k, rows: rows_kind, m, columns, matrix };
             let found = run(&gpu, &cooperative, &[&weights], &x, rows);
             for (i, found) in found.iter().enumerate() {
                 let (row, column) = (i / n, i % n);
@@ -127,15 +143,22 @@ fn every_class_is_its_values_times_the_activations() {
 fn gate_and_up_are_joined() {
     let Some(gpu) = gpu() else { return };
     let mut random = Random(22);
-    let (n, k, rows, m) = (96, 512, 19, 16);
+    let (n, k, rows, m, columns) = (96, 1280, 19, 16, 64);
     let program = catalogue::join(Function::ReluSquared, n);
-    for classes in [[StorageClass::Q4D; 2], [StorageClass::Q4K, StorageClass::Q6K]] {
+    let pairs = [
+        [StorageClass::Q4D; 2],
+        [StorageClass::Q4K; 2],
+        [StorageClass::Q4K, StorageClass::Q6K],
+        [StorageClass::Q8D, StorageClass::T2D],
+    ];
+    for classes in pairs {
         let matrices =
             classes.map(|class| Matrix::random(class, n, k, Kind::Ordinary, &mut random));
         let x = Activations::random(rows, k, &mut random);
         let work = Work::Gated { classes, n, stride: n, epilogue: &program };
         let matrix = MatrixShape::SIXTEEN;
-        let cooperative = Cooperative { k, work, stride: k, rows: RowsKind::All, m, matrix };
+        let rows_kind = RowsKind::All;
+        let cooperative = Cooperative { k, work, stride: k, rows: rows_kind, m, columns, matrix };
         let found = run(&gpu, &cooperative, &[&matrices[0], &matrices[1]], &x, rows);
         for (i, found) in found.iter().enumerate() {
             let (row, column) = (i / n, i % n);
@@ -150,5 +173,64 @@ fn gate_and_up_are_joined() {
             );
         }
     }
+    gpu.assert_valid();
+}
+
+/// A row's bits depend neither on the rows that a workgroup does, nor on the row's place.
+#[test]
+fn rows_are_the_same_bits_anywhere() {
+    let Some(gpu) = gpu() else { return };
+    let mut random = Random(23);
+    let (class, n, k) = (StorageClass::Q4K, 64, 1024);
+    let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
+    let x = Activations::random(32, k, &mut random);
+    let work = Work::Product { class, n, output: Output::Arena { stride: n } };
+    for columns in [32, 64] {
+        let product = |m| Cooperative {
+            k,
+            work,
+            stride: k,
+            rows: RowsKind::All,
+            m,
+            columns,
+            matrix: MatrixShape::SIXTEEN,
+        };
+        let all = run(&gpu, &product(32), &[&weights], &x, 32);
+        assert!(run(&gpu, &product(16), &[&weights], &x, 32) == all);
+        let last = only_floats(x.floats[31 * k..].to_vec());
+        assert!(run(&gpu, &product(16), &[&weights], &last, 1) == all[31 * n..]);
+    }
+    gpu.assert_valid();
+}
+
+/// What f16 has no number for is the next that it has; what is no number stays none.
+#[test]
+fn activations_beyond_the_range_are_its_ends() {
+    let Some(gpu) = gpu() else { return };
+    let mut random = Random(24);
+    let (class, n, k) = (StorageClass::Q8D, 64, 512);
+    let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
+    let work = Work::Product { class, n, output: Output::Arena { stride: n } };
+    let product = Cooperative {
+        k,
+        work,
+        stride: k,
+        rows: RowsKind::All,
+        m: 16,
+        columns: 64,
+        matrix: MatrixShape::SIXTEEN,
+    };
+    let ordinary = Activations::random(3, k, &mut random);
+    let of = |x: f32| {
+        let mut floats = ordinary.floats.clone();
+        floats[k + 7] = x;
+        run(&gpu, &product, &[&weights], &only_floats(floats), 3)
+    };
+    let end = of(65504.0);
+    assert!(end.iter().all(|y| y.is_finite()));
+    assert!(of(1e30) == end);
+    let lost = of(f32::NAN);
+    assert!(lost[n..2 * n].iter().all(|y| y.is_nan()));
+    assert!(lost[..n] == end[..n] && lost[2 * n..] == end[2 * n..]);
     gpu.assert_valid();
 }

@@ -163,8 +163,10 @@ pub mod binding {
     pub const LOGITS: u32 = 7;
     /// A rotation table, as floats. Read.
     pub const ROPE: u32 = 8;
+    /// Weights that the next dispatch reads, as 16-byte words. Read, to have them in a cache.
+    pub const NEXT: u32 = 9;
     /// How many there are.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 }
 
 /// Words of the step buffer.

@@ -53,6 +53,16 @@ pub enum Fallback {
     Cpu,
 }
 
+/// Whether a graphics processor's matrix units multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Matrices {
+    /// Where the device has them, for steps of more than 8 tokens: in half precision, so that a
+    /// sequence's logits depend a little on how many others share its steps
+    Auto,
+    /// A sequence gives the same logits, bit for bit, alone and among others
+    Never,
+}
+
 /// Plan and machine, the same for all commands that run steps.
 #[derive(Args)]
 pub struct Machine {
@@ -71,6 +81,9 @@ pub struct Machine {
     /// Where to run when the Vulkan device cannot, which is then said [default: nowhere]
     #[arg(long, value_enum)]
     pub fallback: Option<Fallback>,
+    /// Whether the Vulkan device's matrix units multiply [default: auto]
+    #[arg(long, value_enum)]
+    pub matrices: Option<Matrices>,
 }
 
 #[derive(Args)]

@@ -8,13 +8,14 @@ use std::thread;
 use onebit_plan::PlanFile;
 use onebit_plan::manifest::SegmentKind;
 use onebit_rt::Error;
+use onebit_rt::driver::Driver;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::npu;
-use onebit_rt::driver::vulkan::{Choice, VulkanDriver, VulkanOptions};
+use onebit_rt::driver::vulkan::{self, Choice, VulkanDriver, VulkanOptions};
 use onebit_rt::session::Session;
 use onebit_tokenizer::Tokenizer;
 
-use super::args::{Device, Fallback, Machine};
+use super::args::{Device, Fallback, Machine, Matrices};
 use super::failure::Failure;
 use super::screen::note;
 
@@ -52,7 +53,7 @@ pub fn load(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loade
     if machine.device != Device::Vulkan {
         return load_processor(plan, machine, slots);
     }
-    match (vulkan(plan, machine, slots), machine.fallback) {
+    match (self::vulkan(plan, machine, slots), machine.fallback) {
         (Ok(driver), _) => Ok(Loaded {
             threads: 1,
             memory: MemoryOf::Graphics,
@@ -75,7 +76,11 @@ pub fn vulkan(
 ) -> Result<VulkanDriver, Failure> {
     let device = machine.gpu.as_deref().map_or(Choice::Best, Choice::parse);
     let cache = cache_folder();
-    let options = VulkanOptions { device, slots, cache, ..VulkanOptions::default() };
+    let matrices = match machine.matrices {
+        None | Some(Matrices::Auto) => vulkan::Matrices::Auto,
+        Some(Matrices::Never) => vulkan::Matrices::Never,
+    };
+    let options = VulkanOptions { device, matrices, slots, cache, ..VulkanOptions::default() };
     let driver = VulkanDriver::load(Arc::clone(plan), &options)?;
     for text in driver.notes() {
         note(format_args!("note: {text}\n"));
@@ -83,10 +88,11 @@ pub fn vulkan(
     Ok(driver)
 }
 
-/// `AMD Radeon 8060S (RADV GFX1151), radv Mesa 25.0.7`
+/// `AMD Radeon 8060S (RADV GFX1151), radv Mesa 25.0.7, matrices`
 pub fn describe(driver: &VulkanDriver) -> String {
     let info = driver.device();
-    format!("{}, {} {}", info.name, info.driver.name, info.driver.info)
+    let matrices = if driver.is_uniform() { "" } else { ", matrices" };
+    format!("{}, {} {}{matrices}", info.name, info.driver.name, info.driver.info)
 }
 
 /// Options that have no meaning on the device.
@@ -99,6 +105,9 @@ fn check(machine: &Machine) -> Result<(), Failure> {
         }
         Machine { fallback: Some(_), .. } => {
             Err(Failure::other("`--fallback` is for Vulkan devices only", help))
+        }
+        Machine { matrices: Some(_), .. } => {
+            Err(Failure::other("`--matrices` is for Vulkan devices only", help))
         }
         _ => Ok(()),
     }

@@ -38,11 +38,19 @@ pub trait Driver {
 
     /// Runs all rows and writes one row of `vocabulary` logits for each row with `output` set, in
     /// the order of the rows. Rows of one slot stand in ascending, consecutive positions. A row's
-    /// logits depend on its own sequence only, bit for bit.
+    /// logits depend on its own sequence only: bit for bit where the driver is
+    /// [uniform](Driver::is_uniform).
     ///
     /// # Errors
     /// Rows outside the [`Limits`], or `logits` of another size. The cache is then unchanged.
     fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<(), Error>;
+
+    /// Whether a row's logits have the same bits in any step, whatever other rows it has. A driver
+    /// whose steps of many rows round otherwise than those of few says `false`: logits then depend
+    /// on the number of rows of this step and, by the cache, of those before.
+    fn is_uniform(&self) -> bool {
+        true
+    }
 
     /// Continues sequences by up to `steps` tokens without a look at any: after each step the
     /// token with the largest logit, the lowest of several, is the sequence's next. Every row has

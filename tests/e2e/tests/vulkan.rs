@@ -1,5 +1,6 @@
 //! Plans on a Vulkan device: against the interpreter, the same bits in any steps, the same tokens
-//! with steps queued ahead. Runs on lavapipe; without it these tests print `skipped`.
+//! with steps queued ahead. Runs on lavapipe, and entries of matrices on the first device that has
+//! them; without such a device these tests print `skipped`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +8,10 @@ use std::time::Duration;
 
 use onebit_e2e::{Compiled, chunks, compile_bytes, compile_file, normalised_error, run};
 use onebit_ir::quant::Format;
+use onebit_plan::gpu::GpuFeature;
 use onebit_plan::manifest::SegmentKind;
 use onebit_rt::driver::vulkan::api::{DeviceInfo, Instance, Validation};
-use onebit_rt::driver::vulkan::{Choice, VulkanDriver, VulkanOptions};
+use onebit_rt::driver::vulkan::{Choice, Matrices, VulkanDriver, VulkanOptions};
 use onebit_rt::driver::{Driver, Row};
 use onebit_test_support::{Random, TINY_ARCHITECTURES, TinyOptions, tiny_model};
 use onebit_tokenizer::{EncodeOptions, Tokenizer};
@@ -22,8 +24,24 @@ const TOLERANCE: f64 = 1e-5;
 /// As [`TOLERANCE`], through 30 layers.
 const REAL_TOLERANCE: f64 = 1e-4;
 
+/// As [`TOLERANCE`], where products round weights and activations to f16: 3e-4 of a product's size,
+/// root mean square, over some ten products.
+const MATRIX_TOLERANCE: f64 = 1e-4;
+
 /// lavapipe's number, or `None` after saying why not.
 fn lavapipe() -> Option<usize> {
+    find(DeviceInfo::is_lavapipe, "lavapipe")
+}
+
+/// The number of a device with matrices of f16, or `None` after saying why not.
+fn with_matrices() -> Option<usize> {
+    let has = |info: &DeviceInfo| {
+        info.lacks.is_empty() && info.features.contains(&GpuFeature::CooperativeF16)
+    };
+    find(has, "a device with matrices of f16")
+}
+
+fn find(wanted: impl Fn(&DeviceInfo) -> bool, what: &str) -> Option<usize> {
     let devices = match Instance::new(Validation::Off).and_then(|instance| instance.devices()) {
         Ok(devices) => devices,
         Err(error) => {
@@ -31,20 +49,24 @@ fn lavapipe() -> Option<usize> {
             return None;
         }
     };
-    let found = devices.iter().position(|device| DeviceInfo::is_lavapipe(device.info()));
+    let found = devices.iter().position(|device| wanted(device.info()));
     if found.is_none() {
-        eprintln!("skipped: lavapipe is not among the {} devices", devices.len());
+        eprintln!("skipped: {what} is not among the {} devices", devices.len());
     }
     found
 }
 
 fn driver(compiled: &Compiled, index: usize) -> VulkanDriver {
+    driver_with(compiled, index, Matrices::Auto)
+}
+
+fn driver_with(compiled: &Compiled, index: usize, matrices: Matrices) -> VulkanDriver {
     let options = VulkanOptions {
         device: Choice::Index(index),
+        matrices,
         slots: compiled.plan.manifest().memory.slots,
-        validation: Validation::Off,
-        cache: None,
         burst: Duration::MAX,
+        ..VulkanOptions::default()
     };
     VulkanDriver::load(Arc::clone(&compiled.plan), &options).expect("the plan loads")
 }
@@ -158,6 +180,62 @@ fn steps_ahead_pick_the_same_tokens() {
         row = Row { token: picks[count - 1], position, ..row };
     }
     assert_eq!(found, expected);
+}
+
+/// Steps of many rows come twice: by matrices, before the same by integer dot products.
+#[test]
+fn plans_have_entries_of_matrices() {
+    let compiled = compile_bytes(tiny_model("qwen3", &TinyOptions::default()), &options(24, 64));
+    let plan = compiled.plan.manifest().gpu.as_ref().expect("a part for Vulkan");
+    let entries = plan.entries.iter().map(|entry| (entry.name.as_str(), entry.max_rows));
+    let expected = [
+        ("gpu-1", 1),
+        ("gpu-batch-4", 4),
+        ("gpu-batch-8", 8),
+        ("gpu-batch-16-matrices", 16),
+        ("gpu-batch-16", 16),
+        ("gpu-batch-24-matrices", 24),
+        ("gpu-batch-24", 24),
+    ];
+    assert_eq!(entries.collect::<Vec<_>>(), expected);
+    for entry in &plan.entries {
+        let kernels = entry.dispatches.iter().map(|it| &plan.kernels[it.kernel as usize]);
+        let (matrices, others): (Vec<_>, Vec<_>) =
+            kernels.partition(|it| it.modules[0].features.contains(&GpuFeature::CooperativeF16));
+        assert_eq!(!matrices.is_empty(), entry.name.ends_with("-matrices"), "{}", entry.name);
+        for kernel in matrices {
+            let [module] = &kernel.modules[..] else { panic!("{} has a choice", kernel.name) };
+            assert_eq!(module.subgroup, Some(32));
+            assert!(module.features.contains(&GpuFeature::MemoryModel), "{}", kernel.name);
+        }
+        let dots = others
+            .iter()
+            .filter(|kernel| kernel.name.starts_with("product-q") || kernel.name.contains("gated"));
+        assert_eq!(dots.count() == 0, entry.name.ends_with("-matrices"), "{}", entry.name);
+    }
+}
+
+#[test]
+fn matrices_are_taken_where_they_are_wanted() {
+    let Some(index) = with_matrices() else { return };
+    for arch in TINY_ARCHITECTURES {
+        let compiled = compile_bytes(tiny_model(arch, &TinyOptions::default()), &options(32, 64));
+        let tokens = tokens(45, compiled.model.vocabulary());
+        let steps = chunks(&tokens, 0, 32);
+        let reference = compiled.oracle(&steps);
+        let mut auto = driver_with(&compiled, index, Matrices::Auto);
+        assert!(!auto.is_uniform(), "{arch}");
+        let found = run(&mut auto, &steps);
+        for (found, reference) in found.iter().zip(&reference) {
+            let error = normalised_error(found, reference);
+            assert!(error <= MATRIX_TOLERANCE, "{arch}: {error:.2e} > {MATRIX_TOLERANCE:.0e}");
+        }
+        let mut never = driver_with(&compiled, index, Matrices::Never);
+        assert!(never.is_uniform(), "{arch}");
+        let exact = run(&mut never, &steps).concat();
+        assert!(exact == run(&mut never, &chunks(&tokens, 1, 1)).concat(), "{arch}");
+        assert!(exact != found.concat(), "{arch}: matrices round");
+    }
 }
 
 /// A model that people use, on text: the device's logits against the interpreter's.

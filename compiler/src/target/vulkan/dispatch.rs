@@ -27,6 +27,8 @@ pub struct Operands<'s> {
     pub weight_rows: Option<usize>,
     /// The kernel's row programs, in its order.
     pub programs: Vec<Program<'s>>,
+    /// Bytes of the weight segment that the next dispatch reads, where the kernel looks ahead.
+    pub next: Option<(u64, u64)>,
     /// Activations that stand in the arena.
     pub input: Option<Resource>,
     /// Results by [`Immediate::Out`]: where, and the first float of a row.
@@ -79,6 +81,10 @@ impl Layout<'_> {
         match number {
             binding::WEIGHTS => self.matrix_window(operands.weights[0]),
             binding::SECOND => self.matrix_window(operands.weights[1]),
+            binding::NEXT => {
+                let (start, end) = operands.next.expect("a kernel that looks ahead");
+                weight_window(start, end)
+            }
             binding::VECTORS => {
                 let (start, end) = self.vector_range(operands);
                 weight_window(start, end)
@@ -118,6 +124,10 @@ impl Layout<'_> {
             Immediate::Weights { binding } => {
                 let id = operands.weights[usize::from(binding != binding::WEIGHTS)];
                 self.store.matrix_at(id).offset % WINDOW_ALIGN / 16
+            }
+            Immediate::Next => {
+                let (start, _) = operands.next.expect("a kernel that looks ahead");
+                start % WINDOW_ALIGN / 16
             }
             Immediate::Arg { program, arg } => self.argument(operands, program, arg),
             Immediate::Records => self.input(operands) / 16,

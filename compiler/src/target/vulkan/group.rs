@@ -95,6 +95,8 @@ pub enum Fusion {
     Whole,
     /// Into attention only.
     Heads,
+    /// As [`Fusion::Heads`], and every product is a dispatch of its own.
+    Apart,
 }
 
 /// The dispatches of `schedule`, in order.
@@ -152,7 +154,9 @@ impl<'s> Grouper<'s> {
                 let (k, v) = (self.operand(*k), self.operand(*v));
                 match self.fusion {
                     Fusion::Whole => self.fresh = Some(Fresh { k, v }),
-                    Fusion::Heads => self.push(name, Work::CacheWrite { shape: *shape, k, v }),
+                    Fusion::Heads | Fusion::Apart => {
+                        self.push(name, Work::CacheWrite { shape: *shape, k, v });
+                    }
                 }
             }
             Step::Attention { shape, q, out } => {
@@ -200,9 +204,13 @@ impl<'s> Grouper<'s> {
     }
 
     fn product(&mut self, name: &'s str, product: Product, rows: Rows) {
+        let most = match self.fusion {
+            Fusion::Whole | Fusion::Heads => PARTS,
+            Fusion::Apart => 1,
+        };
         if let Some(Unit { work: Work::Product { parts, rows: known, .. }, .. }) =
             self.units.last_mut()
-            && parts.len() < PARTS
+            && parts.len() < most
             && parts[0].activation == product.activation
             && *known == rows
         {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use onebit_plan::abi::TILE_ROWS;
+use onebit_plan::layout::Layout;
 use onebit_shaders::attention::{self, KeyValue, MergeOut};
+use onebit_shaders::cooperative::{self, Cooperative, MatrixShape};
 use onebit_shaders::gated::Gated;
 use onebit_shaders::gather::Gather;
 use onebit_shaders::product::{self, Input as ProductInput, Output, Part};
@@ -16,7 +18,7 @@ use super::memory::{Accesses, Resource};
 use crate::error::CompileError;
 use crate::schedule::repack::{WeightId, WeightStore};
 use crate::schedule::steps::{
-    Binding, BufferId, Contents, Product, RowStep, Rows, Schedule, Scope, ShapeId, View,
+    Binding, BufferId, Contents, Product, RowStep, Rows, Schedule, Scope, ShapeId, Step, View,
 };
 
 /// A dispatch without addresses.
@@ -55,16 +57,42 @@ impl KernelSet {
 /// Workgroups that a product is cut into at most, before each takes several tiles: enough to fill
 /// a large device, few enough that starting them costs little.
 const PRODUCT_GROUPS: usize = 640;
+/// Workgroups of 64 columns from which on a product of matrices does not take half as many columns
+/// each: as many as a large device has processors.
+const WIDE_GROUPS: usize = 128;
 /// Parts that a row's positions are split into at most.
 const SPLITS: u32 = 8;
+
+/// How products of integer classes are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// By integer dot products, on quantised activations.
+    Dots,
+    /// By cooperative matrices of f16, on floats: see [`super::floats`].
+    Matrices,
+}
+
+/// Whether `schedule` has products that [`Arithmetic`] makes a difference for.
+pub fn multiplies_integers(schedule: &Schedule, store: &WeightStore<'_>) -> bool {
+    schedule.steps.iter().any(|scheduled| match &scheduled.step {
+        Step::Matmul { product, .. } => is_integer(store, product),
+        Step::Gated { .. } => true,
+        _ => false,
+    })
+}
+
+fn is_integer(store: &WeightStore<'_>, product: &Product) -> bool {
+    Layout::of(store.matrix_at(product.weight).class).is_some()
+}
 
 /// The kernel for `unit`, a dispatch of `schedule`.
 pub fn choose<'s>(
     schedule: &'s Schedule,
     store: &WeightStore<'_>,
     unit: &Unit<'s>,
+    arithmetic: Arithmetic,
 ) -> Result<Chosen<'s>, CompileError> {
-    let chooser = Chooser { schedule, store, rows: schedule.max_rows };
+    let chooser = Chooser { schedule, store, rows: schedule.max_rows, arithmetic };
     match &unit.work {
         Work::Gather { weight, out } => Ok(chooser.gather(*weight, *out)),
         Work::Rows(step) => chooser.rows(step),
@@ -121,6 +149,7 @@ struct Chooser<'s, 'm> {
     schedule: &'s Schedule,
     store: &'m WeightStore<'m>,
     rows: usize,
+    arithmetic: Arithmetic,
 }
 
 impl<'s> Chooser<'s, '_> {
@@ -152,17 +181,23 @@ impl<'s> Chooser<'s, '_> {
         rows: Rows,
     ) -> Result<Chosen<'s>, CompileError> {
         let matrix = |part: &Product| self.store.matrix_at(part.weight);
-        let part = |part: &Product| {
-            let stride = part.out.stride;
-            let output = match self.is_logits(part.out.buffer) {
-                true => Output::Logits { stride },
-                false => Output::Arena { stride },
-            };
-            Part { class: matrix(part).class, n: matrix(part).rows, output }
+        let part = |part: &Product| Part {
+            class: matrix(part).class,
+            n: matrix(part).rows,
+            output: self.output(part),
         };
         let outputs: usize = parts.iter().map(|part| matrix(part).rows).sum();
         let k = matrix(&parts[0]).columns;
         let (source, mut operands) = self.input(input)?;
+        operands.weights = parts.iter().map(|part| part.weight).collect();
+        operands.outs = parts.iter().map(|part| place(self.schedule, part.out)).collect();
+        if let (Arithmetic::Matrices, [part]) = (self.arithmetic, parts)
+            && is_integer(self.store, part)
+        {
+            let (class, n) = (matrix(part).class, matrix(part).rows);
+            let work = cooperative::Work::Product { class, n, output: self.output(part) };
+            return Ok(self.cooperative(k, work, &source, rows, operands));
+        }
         let product = product::Product {
             k,
             parts: parts.iter().map(part).collect(),
@@ -171,8 +206,6 @@ impl<'s> Chooser<'s, '_> {
             m: rows_a_group(self.rows),
             tiles: tiles_a_group(outputs),
         };
-        operands.weights = parts.iter().map(|part| part.weight).collect();
-        operands.outs = parts.iter().map(|part| place(self.schedule, part.out)).collect();
         Ok(Chosen { kernel: product.kernel(), groups: product.groups(self.rows), operands })
     }
 
@@ -184,22 +217,60 @@ impl<'s> Chooser<'s, '_> {
     ) -> Result<Chosen<'s>, CompileError> {
         let [first, second] = [gate, up].map(|part| self.store.matrix_at(part.weight));
         let (source, mut operands) = self.input(input)?;
-        let gated = Gated {
-            k: first.columns,
-            n: first.rows,
-            classes: [first.class, second.class],
-            input: source,
-            m: rows_a_group(self.rows),
-            blocks: tiles_a_group(first.rows),
-            epilogue: &epilogue.program,
-        };
         let written = epilogue.bindings.iter().find_map(|binding| match binding {
             Binding::Write(view) => Some(*view),
             _ => None,
         });
         operands.weights = vec![gate.weight, up.weight];
         operands.outs = written.iter().map(|&view| place(self.schedule, view)).collect();
+        let (k, n, classes) = (first.columns, first.rows, [first.class, second.class]);
+        if self.arithmetic == Arithmetic::Matrices {
+            let stride = written.map_or(n, |view| view.stride);
+            let epilogue = &epilogue.program;
+            let work = cooperative::Work::Gated { classes, n, stride, epilogue };
+            return Ok(self.cooperative(k, work, &source, Rows::All, operands));
+        }
+        let gated = Gated {
+            k,
+            n,
+            classes,
+            input: source,
+            m: rows_a_group(self.rows),
+            blocks: tiles_a_group(first.rows),
+            epilogue: &epilogue.program,
+        };
         Ok(Chosen { kernel: gated.kernel(), groups: gated.groups(self.rows), operands })
+    }
+
+    fn output(&self, part: &Product) -> Output {
+        let stride = part.out.stride;
+        match self.is_logits(part.out.buffer) {
+            true => Output::Logits { stride },
+            false => Output::Arena { stride },
+        }
+    }
+
+    /// A dispatch of matrices. Its input stands in the arena, as floats: nothing is drawn into
+    /// products of so many rows.
+    fn cooperative(
+        &self,
+        k: usize,
+        work: cooperative::Work<'_>,
+        source: &ProductInput<'_>,
+        rows: Rows,
+        operands: Operands<'s>,
+    ) -> Chosen<'s> {
+        let &ProductInput::Floats { stride } = source else {
+            unreachable!("a schedule for matrices has no quantised activations");
+        };
+        let matrix = MatrixShape::SIXTEEN;
+        let m = self.rows.next_multiple_of(matrix.size);
+        let columns = match work {
+            cooperative::Work::Product { n, .. } if n < 64 * WIDE_GROUPS => 32,
+            _ => 64,
+        };
+        let cooperative = Cooperative { k, work, stride, rows: kind(rows), m, columns, matrix };
+        Chosen { kernel: cooperative.kernel(), groups: cooperative.groups(self.rows), operands }
     }
 
     fn cache_write(

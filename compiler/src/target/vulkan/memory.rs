@@ -56,6 +56,9 @@ pub fn waits(dispatches: &[Accesses]) -> Vec<bool> {
     waits
 }
 
+/// Bytes at the start that nothing is read from: what looks ahead may write there.
+const RESERVED: u64 = WINDOW_ALIGN;
+
 /// Places of everything in the arena.
 #[derive(Debug)]
 pub struct Arena {
@@ -84,8 +87,9 @@ impl Arena {
         let ranges: Vec<Live> = lives.values().copied().collect();
         let align = usize::try_from(WINDOW_ALIGN).expect("a small constant");
         let layout = memory::assign(&ranges, align);
-        let offsets = layout.offsets.iter().map(|&offset| offset as u64);
-        Self { offsets: lives.into_keys().zip(offsets).collect(), bytes: layout.bytes as u64 }
+        let offsets = layout.offsets.iter().map(|&offset| RESERVED + offset as u64);
+        let bytes = RESERVED + layout.bytes as u64;
+        Self { offsets: lives.into_keys().zip(offsets).collect(), bytes }
     }
 
     /// Bytes from the start of the arena.
@@ -131,6 +135,6 @@ mod tests {
         assert_ne!(arena.offset(a), arena.offset(b));
         assert_ne!(arena.offset(b), arena.offset(c));
         assert_eq!(arena.offset(a), arena.offset(c), "a is dead when c is written");
-        assert_eq!(arena.bytes, 512);
+        assert_eq!(arena.bytes, RESERVED + 512);
     }
 }

@@ -6,6 +6,7 @@
 
 mod accesses;
 mod dispatch;
+mod floats;
 mod group;
 mod kernels;
 mod memory;
@@ -13,8 +14,10 @@ pub mod predict;
 
 use onebit_ir::Graph;
 use onebit_ir::verify::GraphInfo;
-use onebit_plan::gpu::{GPU_ROWS, GpuEntry, GpuKernel, GpuModule, GpuPlan, GpuRopeTable};
-use onebit_plan::gpu::{WINDOW_ALIGN, record};
+use onebit_plan::gpu::{
+    GPU_ROWS, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable, WINDOW_ALIGN,
+    record,
+};
 use onebit_shaders::{Kernel, Module, attention};
 use rayon::prelude::*;
 
@@ -24,7 +27,7 @@ use crate::schedule::steps::select::{self, EntryOptions};
 use crate::schedule::steps::{BufferId, Contents, Schedule, Sharing};
 use dispatch::Layout;
 use group::{Fusion, Unit};
-use kernels::{Chosen, KernelSet};
+use kernels::{Arithmetic, Chosen, KernelSet};
 use memory::{Accesses, Arena, Resource};
 
 /// What to compile for.
@@ -45,6 +48,8 @@ pub struct GpuProgram {
 
 /// Rows of entries, as far as the batch goes.
 const ENTRY_ROWS: [usize; 5] = [1, 4, 8, 16, GPU_ROWS];
+/// Rows from which on a step has an entry of matrices, too: as many as a matrix has.
+const MATRIX_ROWS: usize = 16;
 
 /// Compiles `graph` for Vulkan; it reads weights that are in `store` already.
 pub fn lower(
@@ -65,7 +70,14 @@ pub fn lower(
             sharing: Sharing::Split,
         };
         let schedule = select::schedule(graph, info, entry, store)?;
-        let lowered = entry_of(&schedule, store, &mut set)?;
+        if rows >= MATRIX_ROWS && kernels::multiplies_integers(&schedule, store) {
+            let mut schedule = schedule.clone();
+            floats::unquantise(&mut schedule);
+            let lowered = entry_of(&schedule, store, &mut set, Arithmetic::Matrices)?;
+            arena = arena.max(lowered.arena);
+            entries.push(lowered.entry);
+        }
+        let lowered = entry_of(&schedule, store, &mut set, Arithmetic::Dots)?;
         arena = arena.max(lowered.arena);
         slot = lowered.slot;
         tables = rope_tables(&schedule);
@@ -92,19 +104,27 @@ fn entry_of(
     schedule: &Schedule,
     store: &WeightStore<'_>,
     set: &mut KernelSet,
+    arithmetic: Arithmetic,
 ) -> Result<Lowered, CompileError> {
     let rows = schedule.max_rows;
-    let fusion = if rows == 1 { Fusion::Whole } else { Fusion::Heads };
+    let (fusion, suffix) = match arithmetic {
+        Arithmetic::Dots if rows == 1 => (Fusion::Whole, ""),
+        Arithmetic::Dots => (Fusion::Heads, ""),
+        Arithmetic::Matrices => (Fusion::Apart, "-matrices"),
+    };
     let units = group::group(schedule, fusion);
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
     let mut accesses: Vec<Accesses> = Vec::new();
     for unit in &units {
-        chosen.push(kernels::choose(schedule, store, unit)?);
+        chosen.push(kernels::choose(schedule, store, unit, arithmetic)?);
         accesses.push(accesses::of(schedule, unit));
     }
     for (pick, touched) in kernels::picks(schedule) {
         chosen.push(pick);
         accesses.push(touched);
+    }
+    if rows == 1 {
+        look_ahead(store, &mut chosen);
     }
     let waits = memory::waits(&accesses);
     let arena = Arena::plan(&accesses, &waits, |resource| bytes_of(schedule, resource));
@@ -117,12 +137,35 @@ fn entry_of(
         layout.dispatch((index, &kernel), (name, wait), groups, &operands)
     });
     let entry = GpuEntry {
-        name: format!("{}-{rows}", schedule.name),
+        name: format!("{}-{rows}{suffix}", schedule.name),
         max_rows: dispatch::u32_of(rows),
         dispatches: dispatches.collect(),
     };
     let slot = caches.iter().map(|&(_, length)| length).sum();
     Ok(Lowered { entry, arena: arena.bytes, slot })
+}
+
+/// Bytes of weights that a dispatch brings into the cache for the next one, at most: what a large
+/// device's cache holds twice.
+const AHEAD_BYTES: u64 = 16 << 20;
+
+/// Lets each dispatch fetch the weights of the one behind it, which nothing that it computes
+/// stands in the way of: a dispatch of few rows is too short to hide the time that memory takes.
+fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>]) {
+    for index in 1..chosen.len() {
+        let (before, from) = chosen.split_at_mut(index);
+        let (Some(dispatch), Some(next)) = (before.last_mut(), from.first()) else { continue };
+        let matrices = || next.operands.weights.iter().map(|&id| store.matrix_at(id));
+        let start = matrices().map(|matrix| matrix.offset).min();
+        let end = matrices().map(|matrix| matrix.offset + matrix.bytes).max();
+        let (Some(start), Some(end)) = (start, end) else { continue };
+        let ([_, _, 1], None) = (dispatch.groups, next.operands.weight_rows) else { continue };
+        let end = end.min(start + AHEAD_BYTES);
+        let words = dispatch::u32_of((end - start) as usize / 16);
+        dispatch.kernel = dispatch.kernel.clone().looking_ahead(dispatch.groups, words);
+        dispatch.groups[2] = 2;
+        dispatch.operands.next = Some((start, end));
+    }
 }
 
 /// Bytes of what lies in the arena.
@@ -173,7 +216,7 @@ fn modules(kernels: Vec<Kernel>) -> Result<(Vec<GpuKernel>, Vec<u8>), CompileErr
         let form =
             |subgroup| GpuModule { offset, length, subgroup, features: module.features.clone() };
         records.push(GpuKernel {
-            modules: SUBGROUPS.into_iter().map(form).collect(),
+            modules: subgroups(&module.features).iter().copied().map(form).collect(),
             immediates: 4 * dispatch::u32_of(kernel.immediates.len()),
             workgroup: kernel.workgroup,
             bindings: kernel.slots,
@@ -186,3 +229,13 @@ fn modules(kernels: Vec<Kernel>) -> Result<(Vec<GpuKernel>, Vec<u8>), CompileErr
 /// Subgroup sizes in order of preference: 32 lets RDNA issue two operations at once, and is what
 /// other devices have anyway.
 const SUBGROUPS: [Option<u32>; 2] = [Some(32), None];
+
+/// The sizes that a module with these features can run with: a kernel of matrices has as many
+/// invocations as its subgroups of 32.
+fn subgroups(features: &[GpuFeature]) -> &'static [Option<u32>] {
+    let matrices = [GpuFeature::CooperativeF16, GpuFeature::CooperativeI8];
+    match features.iter().any(|feature| matrices.contains(feature)) {
+        true => &SUBGROUPS[..1],
+        false => &SUBGROUPS,
+    }
+}

@@ -191,10 +191,10 @@ fn window(
     window: &GpuWindow,
     place: &dyn Fn() -> String,
 ) -> Result<(), PlanError> {
-    use binding::{ARENA, CACHE, LOGITS, RECORDS, ROPE, SECOND, STEP, VECTORS, WEIGHTS};
+    use binding::{ARENA, CACHE, LOGITS, NEXT, RECORDS, ROPE, SECOND, STEP, VECTORS, WEIGHTS};
     let (fits, extent, end) = match *window {
         GpuWindow::Weights { offset, length } => {
-            let fits = matches!(slot.binding, WEIGHTS | SECOND | VECTORS);
+            let fits = matches!(slot.binding, WEIGHTS | SECOND | VECTORS | NEXT);
             (fits, Some((offset, length)), weights.saturating_add(WINDOW_ALIGN))
         }
         GpuWindow::Arena { offset, length } => {

@@ -2,6 +2,7 @@
 
 mod measure;
 mod report;
+mod ties;
 
 use std::process::ExitCode;
 

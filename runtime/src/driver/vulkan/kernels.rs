@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use onebit_plan::PlanFile;
-use onebit_plan::gpu::{GpuEntry, GpuKernel, GpuModule, GpuPlan, GpuWindow};
+use onebit_plan::gpu::{GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuWindow};
 use onebit_plan::manifest::SegmentKind;
 use onebit_vulkan::{Device, DeviceInfo, Inspect, Pipeline, PipelineCache, PipelineDesc};
 use rayon::prelude::*;
 
-use super::{GpuError, store};
+use super::{GpuError, Matrices, store};
 
 /// What a plan comes to on a device.
 pub(super) struct Selection<'a> {
@@ -21,6 +21,21 @@ pub(super) struct Selection<'a> {
     pub(super) notes: Vec<String>,
 }
 
+impl Selection<'_> {
+    /// Whether no entry multiplies in f16: all others round alike.
+    pub(super) fn is_uniform(&self) -> bool {
+        !self.entries.iter().any(|entry| {
+            let modules = entry.dispatches.iter().map(|it| self.modules[it.kernel as usize]);
+            modules.flatten().any(multiplies_halves)
+        })
+    }
+}
+
+/// Whether a module rounds activations to f16, which no module without matrices does.
+fn multiplies_halves(module: &GpuModule) -> bool {
+    module.features.contains(&GpuFeature::CooperativeF16)
+}
+
 /// Sizes that turn a plan's windows into the runtime's.
 #[derive(Clone, Copy)]
 pub(super) struct Scale {
@@ -29,7 +44,8 @@ pub(super) struct Scale {
     pub(super) vocabulary: u64,
 }
 
-/// Chooses modules and entries.
+/// Chooses modules and entries. Entries of matrices that are not wanted, or that the device has
+/// no matrices for, are no matter for a note: the plan has others for their rows.
 ///
 /// # Errors
 /// [`GpuError::NoEntry`], [`GpuError::Window`] when nothing fits.
@@ -37,15 +53,27 @@ pub(super) fn select<'a>(
     plan: &'a GpuPlan,
     info: &DeviceInfo,
     scale: Scale,
+    matrices: Matrices,
 ) -> Result<Selection<'a>, GpuError> {
     let modules: Vec<_> = plan
         .kernels
         .iter()
-        .map(|kernel| kernel.modules.iter().find(|module| lacks(kernel, module, info).is_empty()))
+        .map(|kernel| {
+            let allowed = |it: &&GpuModule| matrices == Matrices::Auto || !multiplies_halves(it);
+            let mut modules = kernel.modules.iter().filter(allowed);
+            modules.find(|module| lacks(kernel, module, info).is_empty())
+        })
         .collect();
     let (mut entries, mut notes) = (Vec::<&GpuEntry>::new(), Vec::new());
     let mut too_long = None;
+    let spare = |entry: &GpuEntry| {
+        let has = info.features.contains(&GpuFeature::CooperativeF16);
+        (matrices == Matrices::Never || !has) && needs_halves(plan, entry)
+    };
     for entry in &plan.entries {
+        if spare(entry) {
+            continue;
+        }
         if let Some(kernel) = missing(plan, entry, &modules) {
             notes.push(format!("entry {}: {}", entry.name, explain(kernel, info)));
         } else if let Some(error) = long_window(plan, entry, info, scale) {
@@ -60,6 +88,12 @@ pub(super) fn select<'a>(
         (true, Some(error)) => Err(error),
         (true, None) => Err(GpuError::NoEntry { device: info.name.clone(), reasons: notes }),
     }
+}
+
+/// Whether an entry has a kernel that runs by matrices of f16 only.
+fn needs_halves(plan: &GpuPlan, entry: &GpuEntry) -> bool {
+    let kernels = entry.dispatches.iter().map(|dispatch| &plan.kernels[dispatch.kernel as usize]);
+    kernels.into_iter().any(|kernel| kernel.modules.iter().all(multiplies_halves))
 }
 
 /// The first kernel of an entry that has no module.

@@ -3,6 +3,9 @@
 //! A step is: fill the step buffer, submit, wait, read the logits. Memory is allocated and shaders
 //! are compiled at load. Shaders are as trusted as the CPU's code: rows are checked here, but
 //! nothing can check what a shader does. Run plans that you or someone you trust compiled.
+//!
+//! Plans have, for steps of many rows, entries that multiply by matrices of f16 besides those that
+//! round alike in steps of any size; [`Matrices`] says which are taken.
 
 mod choose;
 mod error;
@@ -33,10 +36,23 @@ pub use error::GpuError;
 pub use onebit_vulkan as api;
 pub use profile::{Measured, Profile};
 
+/// Whether products of many rows may go through a device's matrix units, in f16 with sums in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Matrices {
+    /// Where the device has them and the plan has entries for them. Steps of 9 rows and more then
+    /// round otherwise than those of fewer, and the driver is not [uniform](Driver::is_uniform);
+    /// activations beyond 65504, the largest f16, become that.
+    #[default]
+    Auto,
+    /// A row's logits depend on its own sequence only, bit for bit.
+    Never,
+}
+
 /// How to set a Vulkan driver up.
 #[derive(Clone, Debug)]
 pub struct VulkanOptions {
     pub device: Choice,
+    pub matrices: Matrices,
     /// Cache slots to allocate, at most those of the plan.
     pub slots: u32,
     pub validation: Validation,
@@ -51,6 +67,7 @@ impl Default for VulkanOptions {
     fn default() -> Self {
         Self {
             device: Choice::Best,
+            matrices: Matrices::default(),
             slots: 1,
             validation: Validation::Off,
             cache: None,
@@ -63,6 +80,7 @@ impl Default for VulkanOptions {
 pub struct VulkanDriver {
     limits: Limits,
     check: RowCheck,
+    uniform: bool,
     entries: Vec<Entry>,
     buffers: Buffers,
     readback: Readback,
@@ -115,7 +133,7 @@ impl VulkanDriver {
         let (vocabulary, context) = (manifest.model.vocabulary, manifest.model.context);
         let scale =
             Scale { slots: slots.into(), context: context.into(), vocabulary: vocabulary.into() };
-        let mut selection = kernels::select(gpu, device.info(), scale)?;
+        let mut selection = kernels::select(gpu, device.info(), scale, options.matrices)?;
         let folder = options.cache.as_deref();
         let pipelines = kernels::pipelines(&device, &plan, gpu, &mut selection, folder)?;
         let buffers = Buffers::new(&device, &plan, gpu, &selection.entries, scale)?;
@@ -131,6 +149,7 @@ impl VulkanDriver {
         Ok(Self {
             limits,
             check: RowCheck::new(limits),
+            uniform: selection.is_uniform(),
             entries,
             readback,
             words: vec![0; step::PICKS],
@@ -245,6 +264,10 @@ impl VulkanDriver {
 impl Driver for VulkanDriver {
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn is_uniform(&self) -> bool {
+        self.uniform
     }
 
     fn step(&mut self, rows: &[Row], logits: &mut [f32]) -> Result<(), Error> {

@@ -245,46 +245,74 @@ pub(crate) const fn words(layout: &Layout) -> usize {
     code_loads(layout.codes).len() + scale_loads(layout.scales).len() + levels
 }
 
-/// Names of the words that [`load`] loads, but for the block's suffix.
-pub(crate) fn load_names(layout: &Layout) -> impl Iterator<Item = &'static str> {
-    code_loads(layout.codes).iter().chain(scale_loads(layout.scales)).map(|(name, ..)| *name)
-}
-
-/// Declares all words of block `b{i}` of the tile whose first word is the expression `tile`.
+/// Loads all words of block `b{i}` of the tile whose first word is the expression `tile`.
 pub(crate) fn load(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &str) -> String {
-    load_to(layout, buffer, tile, block, i, "let ")
+    let mut out = addresses(layout, tile, block, i);
+    for (name, word) in places(layout, block, i) {
+        out += &format!("let {name}{i} = {buffer}[{word}];\n");
+    }
+    out
 }
 
-/// As [`load`]; `keyword` stands before the words' names, nothing where they are variables.
-pub(crate) fn load_to(
-    layout: &Layout,
-    buffer: &str,
-    tile: &str,
-    block: &str,
-    i: &str,
-    keyword: &str,
-) -> String {
-    let words = |bytes: usize| bytes / 16;
-    let mut out = String::new();
-    if layout.blocks() == 1 {
-        out += &format!("let at{i} = {tile} + {block} * {}u;\n", words(layout.block_bytes()));
-    } else {
-        let record = words(layout.record_bytes());
-        let [header, step] = [words(layout.header_bytes()), words(layout.block_bytes())];
-        out += &format!("let head{i} = {tile} + ({block} >> 3u) * {record}u;\n");
-        out += &format!("let at{i} = head{i} + {header}u + ({block} & 7u) * {step}u;\n");
+/// Variables for what [`fill`] loads of a block, with their types, and how many registers they
+/// take.
+pub(crate) fn slot(layout: &Layout, i: &str) -> (String, usize) {
+    let names = places(layout, "0u", i);
+    let declare = |name: &str| match is_own(layout, name) {
+        true => (format!("var {name}{i}: u32;\n"), 1),
+        false => (format!("var {name}{i}: vec4<u32>;\n"), 4),
+    };
+    names
+        .iter()
+        .map(|(name, _)| declare(name))
+        .fold((String::new(), 0), |(text, sum), (one, n)| (text + &one, sum + n))
+}
+
+/// As [`load`] into the variables of a [`slot`]. Of words of which an invocation uses only its
+/// own fourth, only that is loaded.
+pub(crate) fn fill(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &str) -> String {
+    let mut out = addresses(layout, tile, block, i);
+    for (name, word) in places(layout, block, i) {
+        let own = if is_own(layout, name) { "[j]" } else { "" };
+        out += &format!("{name}{i} = {buffer}[{word}]{own};\n");
     }
-    let codes = words(layout.code_bytes());
-    for (name, part, word) in code_loads(layout.codes).iter().chain(scale_loads(layout.scales)) {
+    out
+}
+
+/// Whether an invocation uses fourth `j` of a word alone.
+fn is_own(layout: &Layout, name: &str) -> bool {
+    let fourth = format!("{name}{{i}}[j]");
+    scales(layout.scales).iter().any(|(_, value)| value.contains(&fourth))
+}
+
+/// Says where block `b{i}` is.
+fn addresses(layout: &Layout, tile: &str, block: &str, i: &str) -> String {
+    let words = |bytes: usize| bytes / 16;
+    let step = words(layout.block_bytes());
+    if layout.blocks() == 1 {
+        return format!("let at{i} = {tile} + {block} * {step}u;\n");
+    }
+    let [record, header] = [words(layout.record_bytes()), words(layout.header_bytes())];
+    format!(
+        "let head{i} = {tile} + ({block} >> 3u) * {record}u;
+let at{i} = head{i} + {header}u + ({block} & 7u) * {step}u;
+"
+    )
+}
+
+/// Names and places of the words of a block.
+fn places(layout: &Layout, block: &str, i: &str) -> Vec<(&'static str, String)> {
+    let codes = layout.code_bytes() / 16;
+    let loads = code_loads(layout.codes).iter().chain(scale_loads(layout.scales));
+    let place = |&(name, part, word): &Load| {
         let first = match part {
             Part::Codes => format!("at{i}"),
             Part::Scales => format!("at{i} + {codes}u"),
             Part::Header => format!("head{i}"),
         };
-        let word = word.replace("{b}", block);
-        out += &format!("{keyword}{name}{i} = {buffer}[{first} + {word}];\n");
-    }
-    out
+        (name, format!("{first} + {}", word.replace("{b}", block)))
+    };
+    loads.map(place).collect()
 }
 
 /// From the loaded words: `a{i}` and `c{i}`, the packed bytes of both quads, and the scales.
@@ -293,6 +321,11 @@ pub(crate) fn unpack(layout: &Layout, i: &str) -> String {
     let values = [("a", low), ("c", high)];
     let all = values.iter().chain(scales(layout.scales));
     all.map(|(name, value)| format!("let {name}{i} = {};\n", value.replace("{i}", i))).collect()
+}
+
+/// As [`unpack`], from a [`slot`].
+pub(crate) fn unpack_slot(layout: &Layout, i: &str) -> String {
+    unpack(layout, i).replace("[j]", "")
 }
 
 /// What a byte of [`unpack`] is above the value it stands for.

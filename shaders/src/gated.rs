@@ -12,7 +12,9 @@ use crate::kernel::{Immediate, Kernel, Source};
 use crate::product::ring::Ring;
 use crate::product::shape::{Form, Shape, tile_words};
 use crate::product::walk::{Activations, opaque, prelude, walk};
-use crate::product::{INTEGER_DOT, Input, PART_BINDINGS, Stream, activations, reduce, rows};
+use crate::product::{
+    INTEGER_DOT, Input, PART_BINDINGS, Stream, activations, read_ahead, reduce, rows,
+};
 use crate::rows::{RowsKind, digest, functions, record as records};
 
 /// `out[row] = records of f(gate[row], up[row])`, with `gate = x * G` and `up = x * U`.
@@ -97,8 +99,9 @@ impl<'a> Join<'a> {
     }
 }
 
-/// Teams of a workgroup for one row: gate and up, each of two tiles.
-const TEAMS: usize = 4;
+/// Blocks of 32 results of which each has a large workgroup of its own at once. More of them come
+/// one after another where a workgroup fills a processor, and each waits for memory by itself.
+const FEW_BLOCKS: usize = 128;
 
 fn stream_place(shape: &Shape, stream: &Stream) -> String {
     reduce::place(shape, &format!("{}u", stream.index))
@@ -129,6 +132,7 @@ impl Gated<'_> {
         source.declare(reduce::declaration(&shape, 2));
         records::declare(&mut source);
         rows(&mut source, RowsKind::All, self.m);
+        read_ahead(&mut source, &shape, self.input, RowsKind::All);
         let x = activations(&mut source, &shape, self.input, RowsKind::All);
         source.line(prelude(forms[0], &shape));
         source.line("let e = lane & 7u;");
@@ -153,15 +157,15 @@ if (block >= {}u) {{ break; }}
         source.finish(self.name(), shape.workgroup())
     }
 
-    /// The kernel for one row and one class: gate and up of both tiles of a block side by side,
-    /// one for each team, weights first.
+    /// The kernel for one row and one class: gate and up side by side, one for each team, weights
+    /// first; both tiles of a block, too, where there are few blocks.
     fn row_kernel(&self) -> Kernel {
         let form = Form::of(self.classes[0]);
-        let shape = Shape::teams(form, self.k, TEAMS);
-        assert_eq!(shape.teams, TEAMS, "a workgroup has room for four teams of any size");
+        let few = self.n / BLOCK <= FEW_BLOCKS;
+        let shape = Shape::teams(form, self.k, if few { 4 } else { 2 });
         let mut source = Source::default();
         source.require(INTEGER_DOT);
-        source.declare(reduce::declaration(&shape, TEAMS));
+        source.declare(reduce::declaration(&shape, 4));
         records::declare(&mut source);
         source.line(prelude(form, &shape));
         let streams = [0, 1].map(|index| self.stream(&mut source, index));
@@ -170,6 +174,7 @@ if (block >= {}u) {{ break; }}
             PART_BINDINGS.map(|it| source.immediate(Immediate::Weights { binding: it }));
         let ring = Ring::new(&shape, form, &buffers);
         let (each, words) = (self.blocks, tile_words(self.classes[0], self.k));
+        read_ahead(&mut source, &shape, self.input, RowsKind::All);
         source.line(format!(
             "let nought = {gate} >> 16u;
 let side = team & 1u;
@@ -184,12 +189,11 @@ let e = lane & 7u;",
             ring.open()
         ));
         let x = activations(&mut source, &shape, self.input, RowsKind::All);
-        let next = format!("base + min(block + 1u, last_block) * {}u", 2 * words);
-        let body = self.row_block(&mut source, &ring, &x, (each > 1).then_some(&next));
+        let body = self.row_block(&mut source, &ring, &x);
         if each > 1 {
             source.line(format!(
                 "for (var block = first_block; block <= last_block; block += 1u) {{
-{body}tile_at = next_at;\nworkgroupBarrier();\n}}"
+{body}workgroupBarrier();\n}}"
             ));
         } else {
             source.line(format!("let block = first_block;\n{body}"));
@@ -197,18 +201,23 @@ let e = lane & 7u;",
         source.finish(self.name(), shape.workgroup())
     }
 
-    /// Block `block` of one row.
-    fn row_block(
-        &self,
-        source: &mut Source,
-        ring: &Ring<'_>,
-        x: &Activations,
-        next: Option<&String>,
-    ) -> String {
-        let shape = ring.shape();
-        let mut out = ring.tile(x, next.map(String::as_str));
-        out += &reduce::fold(shape, ring.stream());
-        out += &reduce::spread(shape, ring.stream(), &reduce::place(shape, "team"), &(0..1));
+    /// Block `block` of one row. The parts of gate and up of tile q are at the places `2 * q` and
+    /// `2 * q + 1`.
+    fn row_block(&self, source: &mut Source, ring: &Ring<'_>, x: &Activations) -> String {
+        let (shape, words) = (ring.shape(), tile_words(self.classes[0], self.k));
+        let next_block = format!("base + min(block + 1u, last_block) * {}u", 2 * words);
+        let next_block = (self.blocks > 1).then_some(next_block);
+        let turns = match shape.teams {
+            4 => vec![("team", next_block)],
+            _ => vec![("team", Some(format!("tile_at + {words}u"))), ("(team + 2u)", next_block)],
+        };
+        let mut out = String::new();
+        for (place, next) in turns {
+            out += &format!("{{\n{}", ring.tile(x, next.as_deref()));
+            out += &reduce::fold(shape, ring.stream());
+            out += &reduce::spread(shape, ring.stream(), &reduce::place(shape, place), &(0..1));
+            out += if next.is_some() { "tile_at = next_at;\n}\n" } else { "}\n" };
+        }
         out +=
             "workgroupBarrier();\nvar gate0: vec4<f32>;\nvar up0: vec4<f32>;\nif (lane < 8u) {\n";
         for (name, team) in [("gate", "((e >> 2u) * 2u)"), ("up", "((e >> 2u) * 2u + 1u)")] {

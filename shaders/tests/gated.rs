@@ -64,6 +64,8 @@ fn run(
     let kernel = gated.kernel();
     let mut arena = vec![UNTOUCHED; 4 * RECORDS_AT];
     arena.extend(&x.records);
+    let floats_at = arena.len();
+    arena.extend(x.floats.iter().map(|x| x.to_bits()));
     let out = arena.len() + 4;
     let row = gated.n / 32 * 4 * record::WORDS;
     arena.extend(vec![UNTOUCHED; 4 + (rows + gated.m) * row]);
@@ -79,6 +81,7 @@ fn run(
     let immediate = |it| match it {
         Immediate::Weights { .. } => WEIGHTS_AT as u32,
         Immediate::Records => RECORDS_AT as u32,
+        Immediate::Arg { program: 0, arg: 0 } => floats_at as u32,
         Immediate::Out { index: 0 } => out as u32 / 4,
         other => panic!("{other:?}"),
     };
@@ -151,6 +154,29 @@ fn gated_products_leave_records() {
                 }
             }
         }
+    }
+    gpu.assert_valid();
+}
+
+#[test]
+fn one_row_has_its_bits_with_few_blocks_and_many() {
+    let Some(gpu) = Gpu::open() else { return };
+    let mut random = Random(13);
+    let (classes, k) = ([StorageClass::Q4D; 2], 512);
+    for n in [96, 4160] {
+        let program = catalogue::join(Function::Silu, n);
+        let quantise = catalogue::quantise_program(k);
+        let [gate, up] =
+            classes.map(|class| Matrix::random(class, n, k, Kind::Ordinary, &mut random));
+        let x = Activations::random(1, k, &mut random);
+        let gated =
+            |input, m, blocks| Gated { k, n, classes, input, m, blocks, epilogue: &program };
+        let of = |input, m, blocks| run(&gpu, &gated(input, m, blocks), [&gate, &up], &x, 1);
+        let four = of(Input::Records, 4, 1);
+        assert_eq!(of(Input::Records, 1, 1), four, "{n}: a block");
+        assert_eq!(of(Input::Records, 1, 2), four, "{n}: two blocks");
+        let fours = of(Input::Prologue(&quantise), 4, 1);
+        assert_eq!(of(Input::Prologue(&quantise), 1, 1), fours, "{n}: with a prologue");
     }
     gpu.assert_valid();
 }

@@ -247,6 +247,48 @@ fn two_products_of_one_input_share_a_kernel() {
     gpu.assert_valid();
 }
 
+/// Tiles of one row side by side, one after another, and both; with and without a short last one.
+#[test]
+fn tiles_side_by_side_have_the_bits_of_tiles_alone() {
+    let Some(gpu) = Gpu::open() else { return };
+    let mut random = Random(6);
+    let (n, rows) = (200, 2);
+    for class in [StorageClass::Q4D, StorageClass::Q6K, StorageClass::F16] {
+        for k in [512, 2304] {
+            let matrix = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
+            let x = Activations::random(rows, k, &mut random);
+            let alone = run(&gpu, &product(class, n, k, 1), &[&matrix], &x, rows);
+            for tiles in [2, 3, 6] {
+                let together = Product { tiles, ..product(class, n, k, 1) };
+                let found = run(&gpu, &together, &[&matrix], &x, rows);
+                assert_eq!(found, alone, "{class:?}, k {k}: bits with {tiles} tiles");
+            }
+        }
+    }
+    gpu.assert_valid();
+}
+
+/// Long rows pass the weights' slots in a loop.
+#[test]
+fn long_rows_have_the_same_bits_for_one_row_and_four() {
+    let Some(gpu) = Gpu::open() else { return };
+    let mut random = Random(7);
+    let (n, rows) = (72, 2);
+    for class in [StorageClass::Q4K, StorageClass::Q6K, StorageClass::Q8D] {
+        for k in [6144, 8960] {
+            let matrix = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
+            let x = Activations::random(rows, k, &mut random);
+            let four = run(&gpu, &product(class, n, k, 4), &[&matrix], &x, rows);
+            for tiles in [1, 4] {
+                let one = Product { tiles, ..product(class, n, k, 1) };
+                let found = run(&gpu, &one, &[&matrix], &x, rows);
+                assert_eq!(found, four, "{class:?}, k {k}: bits with {tiles} tiles");
+            }
+        }
+    }
+    gpu.assert_valid();
+}
+
 #[test]
 fn the_head_writes_logits_of_output_rows() {
     let Some(gpu) = Gpu::open() else { return };
@@ -278,5 +320,10 @@ fn a_prologue_quantises_what_the_product_reads() {
     product.input = Input::Prologue(&program);
     let found = run(&gpu, &product, &[&matrix], &x, rows);
     assert_close(&found[0], &matrix, &x.values, "with a prologue");
+    for tiles in [1, 3] {
+        let one = Product { m: 1, tiles, ..product.clone() };
+        let single = run(&gpu, &one, &[&matrix], &x, 1);
+        assert_eq!(single[0], found[0][..n], "bits with a prologue for one row");
+    }
     gpu.assert_valid();
 }

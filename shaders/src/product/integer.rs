@@ -15,14 +15,9 @@ pub(crate) fn load(layout: &Layout, stream: &Stream, i: usize) -> String {
     class::load(layout, stream.buffer, &stream.tile, &format!("b{i}"), &stream.suffix(i))
 }
 
-/// Names of the words of block `i`.
-pub(crate) fn words(layout: &Layout, suffix: &str) -> Vec<String> {
-    class::load_names(layout).map(|name| format!("{name}{suffix}")).collect()
-}
-
-/// Loads block `b{i}` into variables that are there already.
-pub(crate) fn reload(layout: &Layout, stream: &Stream, buffer: &str, i: usize) -> String {
-    class::load_to(layout, buffer, &stream.tile, &format!("b{i}"), &stream.suffix(i), "")
+/// Loads block `b{i}` into the variables of its slot.
+pub(crate) fn fill(layout: &Layout, stream: &Stream, buffer: &str, i: usize) -> String {
+    class::fill(layout, buffer, &stream.tile, &format!("b{i}"), &stream.suffix(i))
 }
 
 /// Loads word `v` of row m's record and its scales, as `x{i}_{m}`, `dx{i}_{m}` and the two sums

@@ -19,7 +19,7 @@ use onebit_plan::abi::{StorageClass, TILE_ROWS};
 use onebit_plan::gpu::{binding, record};
 
 use crate::kernel::{Immediate, Kernel, Source};
-use crate::rows::{Place, RowsKind, digest, emit, fingerprint};
+use crate::rows::{Prologue, RowsKind, digest, fingerprint};
 use crate::{attention, class};
 use shape::{Form, Shape, tile_words, tiles};
 use walk::Activations;
@@ -151,6 +151,7 @@ impl Product<'_> {
         let mut source = Source::default();
         source.declare(reduce::declaration(&shape, 1));
         rows(&mut source, self.rows, self.m);
+        read_ahead(&mut source, &shape, self.input, self.rows);
         let x = activations(&mut source, &shape, self.input, self.rows);
         source.line(walk::prelude(form, &shape));
         let bodies: Vec<String> =
@@ -221,6 +222,8 @@ impl Product<'_> {
         let buffers = [buffer];
         let ring = ring::Ring::new(shape, form, &buffers);
         let (each, teams) = (self.tiles, shape.teams);
+        // Some devices' loads come back in order: first what is needed first.
+        read_ahead(source, shape, self.input, self.rows);
         source.line(format!(
             "let nought = {base} >> 16u;
 let first_tile = (group.x - {before}u) * {each}u;
@@ -368,7 +371,15 @@ let nought = rows >> 16u;",
     ));
 }
 
-/// Declares `x_row{m}`: where each row's activations start. Runs the prologue, if there is one.
+/// Asks for what a prologue reads, before [`activations`] runs it.
+pub(crate) fn read_ahead(source: &mut Source, shape: &Shape, input: Input<'_>, kind: RowsKind) {
+    if let Input::Prologue(program) = input {
+        Prologue::new(program, shape.m as u32, kind, shape.workgroup()).read(source);
+    }
+}
+
+/// Declares `x_row{m}`: where each row's activations start. Runs the prologue, if there is one;
+/// [`read_ahead`] has to stand before.
 pub(crate) fn activations(
     source: &mut Source,
     shape: &Shape,
@@ -385,7 +396,7 @@ pub(crate) fn activations(
         }
         Input::Prologue(program) => {
             let (rows, workgroup) = (shape.m as u32, shape.workgroup());
-            emit(source, 0, program, Place::Prologue { rows, kind, workgroup });
+            Prologue::new(program, rows, kind, workgroup).emit(source);
             let (buffer, stride) = match input.is_quantised() {
                 true => ("x_records", record_words),
                 false => ("x_floats", shape.k),

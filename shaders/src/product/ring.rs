@@ -8,6 +8,7 @@
 use super::shape::{Form, Shape};
 use super::walk::{Activations, input, is_wide, locate, opaque};
 use super::{Stream, float, integer};
+use crate::class;
 
 /// Most steps that are written out one by one.
 const WRITTEN: usize = 4;
@@ -46,11 +47,10 @@ impl<'a> Ring<'a> {
         let mut out = String::new();
         for i in 0..self.shape.unroll {
             let suffix = self.stream.suffix(i);
-            let words = match self.stream.form {
-                Form::Integer(layout) => integer::words(&layout, &suffix),
-                Form::Float(_) => vec![format!("q{suffix}")],
+            out += &match self.stream.form {
+                Form::Integer(layout) => class::slot(&layout, &suffix).0,
+                Form::Float(_) => format!("var q{suffix}: vec4<u32>;\n"),
             };
-            words.iter().for_each(|word| out += &format!("var {word}: vec4<u32>;\n"));
         }
         out + &(0..self.shape.unroll).map(|i| self.fill(i, "0u", 0)).collect::<String>()
     }
@@ -104,7 +104,7 @@ impl<'a> Ring<'a> {
     fn fill(&self, i: usize, s: &str, most: usize) -> String {
         let at = locate(self.shape, self.stream.form, s, i, self.is_ragged(most, i));
         let from = |buffer: &str| match self.stream.form {
-            Form::Integer(layout) => integer::reload(&layout, &self.stream, buffer, i),
+            Form::Integer(layout) => integer::fill(&layout, &self.stream, buffer, i),
             Form::Float(form) => float::reload(form, &self.stream, buffer, i),
         };
         match *self.buffers {
@@ -124,7 +124,7 @@ impl<'a> Ring<'a> {
         let mut out = locate(self.shape, form, s, i, ragged) + &input(form, x, i, 0, ragged);
         out += &match form {
             Form::Integer(layout) => {
-                integer::unpack(&layout, &self.stream, i)
+                class::unpack_slot(&layout, &self.stream.suffix(i))
                     + &integer::accumulate(&layout, &self.stream, i, 0)
             }
             Form::Float(form) => float::accumulate(form, &self.stream, i, 0),

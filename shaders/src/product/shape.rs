@@ -80,15 +80,21 @@ impl Shape {
     }
 
     /// A walk of one row, for `tiles` tiles side by side, or as many of them as there is room for.
+    /// What is in flight leaves registers enough for as many invocations: 64 where there are 1024.
     pub fn teams(form: Form, k: usize, tiles: usize) -> Self {
         let one = Self::new(form, 1, k, 1);
         let teams = tiles.clamp(1, MOST_INVOCATIONS / one.team());
         let steps = one.blocks.div_ceil(one.partitions);
-        let unroll = match teams * one.team() {
-            0..=256 => one.unroll,
-            257..=512 => one.unroll.min(3),
-            _ => one.unroll.min(2),
+        let registers = match teams * one.team() {
+            0..=256 => 64,
+            257..=512 => 44,
+            _ => 36,
         };
+        let slot = match form {
+            Form::Integer(layout) => class::slot(&layout, "").1,
+            Form::Float(_) => 4,
+        };
+        let unroll = (registers / slot).clamp(1, 4);
         Self { teams, unroll: unroll.min(steps), ..one }
     }
 

@@ -219,6 +219,10 @@ impl Job<'_> {
         let all: Vec<(String, T)> = tags.iter().flat_map(|tag| of(tag)).collect();
         all.iter().for_each(|(name, _)| source.line(format!("var {name}: {ty};")));
         source.line("{");
+        match &self.rows {
+            RowSet::Loop { .. } => source.line("let row = 0u;"),
+            RowSet::One { row, .. } => source.line(format!("let row = {row};")),
+        }
         self.addresses(source);
         for (chunk, tag) in tags.iter().enumerate() {
             source.line(layout.locate(tag, &format!("{chunk}u"), chunk + 1 == tags.len()));

@@ -96,6 +96,47 @@ pub fn emit(source: &mut Source, index: usize, program: &RowProgram, place: Plac
     job.emit(source);
 }
 
+/// A program as [`Place::Prologue`], in two steps: what it reads can be asked for before other
+/// loads that take longer.
+pub(crate) struct Prologue<'a> {
+    program: &'a RowProgram,
+    rows: u32,
+    kind: RowsKind,
+    workgroup: u32,
+}
+
+impl<'a> Prologue<'a> {
+    /// # Panics
+    /// With a program that [`check`] refuses.
+    pub fn new(program: &'a RowProgram, rows: u32, kind: RowsKind, workgroup: u32) -> Self {
+        check(program).expect("a program for the GPU has been checked");
+        Self { program, rows, kind, workgroup }
+    }
+
+    /// Asks for what it reads, where that fits in registers.
+    pub fn read(&self, source: &mut Source) {
+        let job = self.job(source);
+        if job.reads == Reads::Ahead {
+            job.read_ahead(source);
+        }
+    }
+
+    /// Appends the program, as [`emit`] does.
+    pub fn emit(&self, source: &mut Source) {
+        self.job(source).emit(source);
+    }
+
+    fn job(&self, source: &mut Source) -> Job<'a> {
+        let &Self { program, rows, kind, workgroup } = self;
+        let targets = emit::prologue_targets(source, program, rows);
+        let rows = RowSet::Loop { limit: rows, kind };
+        let reads = Reads::There;
+        let job = Job { index: 0, program, workgroup, rows, first_head: None, targets, reads };
+        let ahead = job.kept() && program.rotate.is_none();
+        Job { reads: if ahead { Reads::Ahead } else { Reads::There }, ..job }
+    }
+}
+
 /// A program as a kernel of its own: dispatch one workgroup for each row.
 ///
 /// Bindings and immediates as the program needs them; see [`Place::Grid`].

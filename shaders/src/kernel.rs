@@ -45,35 +45,44 @@ pub struct Kernel {
 /// 16-byte words between two that are read ahead: a sector of 32 bytes is the least that caches
 /// fetch from memory.
 const AHEAD_STRIDE: u32 = 2;
+/// Loads that an invocation has under way at once when it reads ahead.
+const AHEAD_LOADS: u32 = 4;
 
 impl Kernel {
-    /// The kernel with workgroups beside its own that bring the first `words` 16-byte words of
+    /// The kernel with workgroups behind its own that bring the first `words` 16-byte words of
     /// [`binding::NEXT`], from [`Immediate::Next`] on, into the device's cache: weights that the
-    /// next dispatch will read. Its own workgroups are `groups`, one deep; dispatch them two deep.
+    /// next dispatch will read. `groups` are its own workgroups; returns those to dispatch.
     ///
     /// # Panics
     /// With workgroups more than one deep.
-    pub fn looking_ahead(self, groups: [u32; 3], words: u32) -> Self {
+    pub fn looking_ahead(self, groups: [u32; 3], words: u32) -> (Self, [u32; 3]) {
         let [x, y, 1] = groups else { panic!("the kernel has no depth to spare") };
         let Self { name, workgroup, mut source, .. } = self;
         let next = source.read(binding::NEXT);
         let base = source.immediate(Immediate::Next);
         let arena = source.write(binding::ARENA);
-        let (reads, all) = (words.div_ceil(AHEAD_STRIDE), x * y * workgroup);
+        let (reads, layer) = (words.div_ceil(AHEAD_STRIDE), x * y * workgroup);
+        let layers = reads.div_ceil(AHEAD_LOADS * layer);
+        // All loads are under way before the first is waited for. Those behind the last are of it.
+        let load = |i: u32| {
+            let at = format!("min(i + {}u, {}u)", i * layers * layer, reads - 1);
+            format!("let seen{i} = {next}[{base} + {at} * {AHEAD_STRIDE}u].x;\n")
+        };
+        let loads: String = (0..AHEAD_LOADS).map(load).collect();
+        let seen: Vec<String> = (0..AHEAD_LOADS).map(|i| format!("seen{i}")).collect();
         // Nobody reads word 0 of the arena. That it may be written is what keeps the loads.
         let text = format!(
             "if (group.z > 0u) {{
-var seen = 0u;
-for (var i = (group.y * {x}u + group.x) * {workgroup}u + lane; i < {reads}u; i += {all}u) {{
-seen |= {next}[{base} + i * {AHEAD_STRIDE}u].x;
-}}
-if (seen == 0xa5c3e187u) {{ {arena}[0] = seen; }}
+let i = (((group.z - 1u) * {y}u + group.y) * {x}u + group.x) * {workgroup}u + lane;
+{loads}if (({}) == 0xa5c3e187u) {{ {arena}[0] = i; }}
 return;
 }}
-"
+",
+            seen.join(" | ")
         );
         source.body.insert_str(0, &text);
-        source.finish(format!("{name}-ahead{words}"), workgroup)
+        let name = format!("{name}-ahead{words}");
+        (source.finish(name, workgroup), [x, y, 1 + layers])
     }
 }
 

@@ -162,8 +162,8 @@ fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>]) {
         let ([_, _, 1], None) = (dispatch.groups, next.operands.weight_rows) else { continue };
         let end = end.min(start + AHEAD_BYTES);
         let words = dispatch::u32_of((end - start) as usize / 16);
-        dispatch.kernel = dispatch.kernel.clone().looking_ahead(dispatch.groups, words);
-        dispatch.groups[2] = 2;
+        (dispatch.kernel, dispatch.groups) =
+            dispatch.kernel.clone().looking_ahead(dispatch.groups, words);
         dispatch.operands.next = Some((start, end));
     }
 }

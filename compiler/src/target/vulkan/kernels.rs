@@ -55,6 +55,10 @@ impl KernelSet {
 /// Workgroups that a product is cut into at most, before each takes several tiles: enough to fill
 /// a large device, few enough that starting them costs little.
 const PRODUCT_GROUPS: usize = 640;
+/// As [`PRODUCT_GROUPS`], of a product of one row with so many outputs that each workgroup has
+/// many tiles in turn: two for each processor of a large device, so that they run at once and
+/// none computes its activations while others wait for it to begin.
+const LONG_GROUPS: usize = 264;
 /// Parts that a row's positions are split into at most.
 const SPLITS: u32 = 8;
 
@@ -168,7 +172,7 @@ impl<'s> Chooser<'s, '_> {
             input: source,
             rows: kind(rows),
             m: rows_a_group(self.rows),
-            tiles: tiles_a_group(outputs),
+            tiles: tiles_a_group(outputs, self.rows),
         };
         operands.weights = parts.iter().map(|part| part.weight).collect();
         operands.outs = parts.iter().map(|part| place(self.schedule, part.out)).collect();
@@ -189,7 +193,7 @@ impl<'s> Chooser<'s, '_> {
             classes: [first.class, second.class],
             input: source,
             m: rows_a_group(self.rows),
-            blocks: tiles_a_group(first.rows),
+            blocks: first.rows.div_ceil(TILE_ROWS).div_ceil(PRODUCT_GROUPS),
             epilogue: &epilogue.program,
         };
         let written = epilogue.bindings.iter().find_map(|binding| match binding {
@@ -346,6 +350,11 @@ fn rows_a_group(rows: usize) -> usize {
 }
 
 /// Tiles of 16 outputs that a workgroup of a product does.
-fn tiles_a_group(outputs: usize) -> usize {
-    outputs.div_ceil(TILE_ROWS).div_ceil(PRODUCT_GROUPS)
+fn tiles_a_group(outputs: usize, rows: usize) -> usize {
+    let tiles = outputs.div_ceil(TILE_ROWS);
+    match tiles.div_ceil(PRODUCT_GROUPS) {
+        // Two are done side by side.
+        few if rows == 1 && few > 2 => tiles.div_ceil(LONG_GROUPS).next_multiple_of(2),
+        few => few,
+    }
 }

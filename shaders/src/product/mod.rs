@@ -194,7 +194,7 @@ impl Product<'_> {
         let shapes: Vec<Shape> = self
             .parts
             .iter()
-            .map(|part| Shape::teams(Form::of(part.class), self.k, self.tiles))
+            .map(|part| Shape::teams(Form::of(part.class), self.k, side_by_side(self.tiles)))
             .collect();
         let mut source = Source::default();
         source.declare(reduce::declaration(&shapes[0], shapes[0].teams));
@@ -356,6 +356,12 @@ let at = {out} + (first + {}u + (member >> 2u)) * {stride}u + column;
             rows.start,
         )
     }
+}
+
+/// Tiles of one row that a workgroup of so many does at once. Where there are turns, smaller
+/// workgroups leave registers for more weights in flight.
+fn side_by_side(tiles: usize) -> usize {
+    if tiles <= 4 { tiles } else { 2 }
 }
 
 /// The extension of WGSL that has `dot4I8Packed`.

@@ -43,8 +43,9 @@ pub fn products() -> Vec<Product<'static>> {
     let mut head = product(&[(StorageClass::Q8D, 49152)], 576, 1);
     head.parts[0].output = Output::Logits { stride: 49152 };
     head.rows = RowsKind::Outputs;
-    head.tiles = 4;
-    products.push(head);
+    for tiles in [4, 12] {
+        products.push(Product { tiles, ..head.clone() });
+    }
     products
 }
 

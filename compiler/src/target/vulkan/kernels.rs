@@ -60,6 +60,10 @@ const PRODUCT_GROUPS: usize = 640;
 /// Workgroups of 64 columns from which on a product of matrices does not take half as many columns
 /// each: as many as a large device has processors.
 const WIDE_GROUPS: usize = 128;
+/// As [`PRODUCT_GROUPS`], of a product of one row with so many outputs that each workgroup has
+/// many tiles in turn: two for each processor of a large device, so that they run at once and
+/// none computes its activations while others wait for it to begin.
+const LONG_GROUPS: usize = 264;
 /// Parts that a row's positions are split into at most.
 const SPLITS: u32 = 8;
 
@@ -204,7 +208,7 @@ impl<'s> Chooser<'s, '_> {
             input: source,
             rows: kind(rows),
             m: rows_a_group(self.rows),
-            tiles: tiles_a_group(outputs),
+            tiles: tiles_a_group(outputs, self.rows),
         };
         Ok(Chosen { kernel: product.kernel(), groups: product.groups(self.rows), operands })
     }
@@ -236,7 +240,7 @@ impl<'s> Chooser<'s, '_> {
             classes,
             input: source,
             m: rows_a_group(self.rows),
-            blocks: tiles_a_group(first.rows),
+            blocks: first.rows.div_ceil(TILE_ROWS).div_ceil(PRODUCT_GROUPS),
             epilogue: &epilogue.program,
         };
         Ok(Chosen { kernel: gated.kernel(), groups: gated.groups(self.rows), operands })
@@ -418,6 +422,11 @@ fn rows_a_group(rows: usize) -> usize {
 }
 
 /// Tiles of 16 outputs that a workgroup of a product does.
-fn tiles_a_group(outputs: usize) -> usize {
-    outputs.div_ceil(TILE_ROWS).div_ceil(PRODUCT_GROUPS)
+fn tiles_a_group(outputs: usize, rows: usize) -> usize {
+    let tiles = outputs.div_ceil(TILE_ROWS);
+    match tiles.div_ceil(PRODUCT_GROUPS) {
+        // Two are done side by side.
+        few if rows == 1 && few > 2 => tiles.div_ceil(LONG_GROUPS).next_multiple_of(2),
+        few => few,
+    }
 }

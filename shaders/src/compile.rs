@@ -10,6 +10,7 @@ use rspirv::binary::{Assemble, Disassemble};
 use crate::audit::audit;
 use crate::kernel::Kernel;
 use crate::post::{Pass, coop_to_i8, strip_workgroup_layout};
+use crate::visible::share_memory;
 
 /// Why a kernel did not compile: a defect of its builder.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,7 @@ pub fn compile_with(kernel: &Kernel, passes: &[Pass]) -> Result<Module, ShaderEr
     let words = translate(kernel)?;
     let mut module = rspirv::dr::load_words(&words).map_err(|e| error("edit", e.to_string()))?;
     strip_workgroup_layout(&mut module).map_err(|e| error("edit", e))?;
+    share_memory(&mut module).map_err(|e| error("edit", e))?;
     for pass in passes {
         match pass {
             Pass::CoopToI8 => coop_to_i8(&mut module).map_err(|e| error("edit", e))?,

@@ -18,6 +18,7 @@ pub mod pick;
 mod post;
 pub mod product;
 pub mod rows;
+mod visible;
 
 pub use compile::{Module, ShaderError, compile, compile_with};
 pub use kernel::{Immediate, Kernel, Source};

@@ -167,7 +167,7 @@ pub(crate) fn id(operand: &Operand) -> Option<Word> {
     }
 }
 
-fn new_id(module: &mut Module) -> Result<Word, String> {
+pub(crate) fn new_id(module: &mut Module) -> Result<Word, String> {
     let header = module.header.as_mut().ok_or("the module has no header")?;
     header.bound += 1;
     Ok(header.bound - 1)

@@ -56,8 +56,8 @@ pub enum Fallback {
 /// Whether a graphics processor's matrix units multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Matrices {
-    /// Where the device has them, for steps of more than 8 tokens: in half precision, so that a
-    /// sequence's logits depend a little on how many others share its steps
+    /// Where the device has them and a trial at load shows that they are right, for steps of more
+    /// than 8 tokens: in half precision, so that a sequence's logits depend a little on how many others share its steps
     Auto,
     /// A sequence gives the same logits, bit for bit, alone and among others
     Never,
@@ -81,7 +81,7 @@ pub struct Machine {
     /// Where to run when the Vulkan device cannot, which is then said [default: nowhere]
     #[arg(long, value_enum)]
     pub fallback: Option<Fallback>,
-    /// Whether the Vulkan device's matrix units multiply [default: auto]
+    /// Whether the Vulkan device's matrix units multiply [default: never]
     #[arg(long, value_enum)]
     pub matrices: Option<Matrices>,
 }

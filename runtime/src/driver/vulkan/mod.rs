@@ -15,6 +15,7 @@ mod profile;
 mod record;
 mod rope;
 mod store;
+mod trial;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,12 +40,13 @@ pub use profile::{Measured, Profile};
 /// Whether products of many rows may go through a device's matrix units, in f16 with sums in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Matrices {
-    /// Where the device has them and the plan has entries for them. Steps of 9 rows and more then
+    /// Where the device has them, the plan has entries for them, and a trial at load shows that they
+    /// give what dot products give. Steps of 9 rows and more then
     /// round otherwise than those of fewer, and the driver is not [uniform](Driver::is_uniform);
     /// activations beyond 65504, the largest f16, become that.
-    #[default]
     Auto,
     /// A row's logits depend on its own sequence only, bit for bit.
+    #[default]
     Never,
 }
 
@@ -121,7 +123,19 @@ impl VulkanDriver {
     /// # Errors
     /// [`GpuError`] in all its forms.
     pub fn load(plan: Arc<PlanFile>, options: &VulkanOptions) -> Result<Self, Error> {
-        Ok(Self::open(plan, options)?)
+        let mut driver = Self::open(Arc::clone(&plan), options)?;
+        if driver.uniform {
+            return Ok(driver);
+        }
+        let Some(error) = driver.matrix_error()? else { return Ok(driver) };
+        drop(driver);
+        let exact = VulkanOptions { matrices: Matrices::Never, ..options.clone() };
+        let mut driver = Self::open(plan, &exact)?;
+        driver.notes.push(format!(
+            "the device's matrices give other logits than dot products (error {error:.1e}) and are \
+             not used"
+        ));
+        Ok(driver)
     }
 
     fn open(plan: Arc<PlanFile>, options: &VulkanOptions) -> Result<Self, GpuError> {

@@ -2,8 +2,8 @@
 //! over weights that stay in the cache and over others each time.
 //!
 //! `alone [NAME]` takes the first device whose name has NAME in it. Figures are medians of 15
-//! submissions of 240 dispatches. What is multiplied are zeros: nothing is checked here, and no
-//! figure of this program is one of a model.
+//! submissions of 240 dispatches. All bytes that are multiplied are 0x11; what the kernels for one
+//! row and for eight make of them must be the same bits, and not nothing, in the same run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use onebit_plan::gpu::binding;
 use onebit_plan::layout::packed_bytes;
 use onebit_shaders::product::{Input, Output, Part, Product};
 use onebit_shaders::rows::RowsKind;
-use onebit_shaders::{Kernel, compile};
+use onebit_shaders::{Immediate, Kernel, compile};
 use onebit_vulkan::{
     Buffer, Device, Inspect, Instance, Pipeline, PipelineDesc, Place, Recorder, Transfer,
     Validation, Window,
@@ -37,6 +37,7 @@ fn main() {
             if !k.is_multiple_of(256) && class != StorageClass::Q4DM {
                 continue;
             }
+            let mut rows = Vec::new();
             for (m, tiles) in [(1, 1), (8, 1)] {
                 let part = Part { class, n, output: Output::Arena { stride: n } };
                 let product = Product {
@@ -50,10 +51,13 @@ fn main() {
                 let bytes = packed_bytes(class, n, k) as u64;
                 let kernel = product.kernel();
                 let groups = product.groups(m);
-                let times = [1, WEIGHTS / bytes.next_multiple_of(256)].map(|places| {
-                    let places = usize::try_from(places).expect("few places");
-                    time(&device, &buffers, &kernel, groups, (bytes, places.min(COUNT)))
-                });
+                let mut time = |places: u64| {
+                    let places = usize::try_from(places).expect("few places").min(COUNT);
+                    let (time, row) = time(&device, &buffers, &kernel, groups, (bytes, places), n);
+                    rows.push(row);
+                    time
+                };
+                let times = [1, WEIGHTS / bytes.next_multiple_of(256)].map(&mut time);
                 println!(
                     "{class:?} {n:5} x {k:5} m {m} {:4} workgroups of {:4}: {:6.2} us in the cache, {:6.2} \
                      us fresh, {:7.0} GB/s",
@@ -64,6 +68,8 @@ fn main() {
                     bytes as f64 / times[1] / 1e3
                 );
             }
+            assert!(rows.iter().all(|row| row == &rows[0]), "{class:?} {n} x {k}: rows differ");
+            assert!(rows[0].iter().any(|&bits| bits != 0), "{class:?} {n} x {k}: nothing came");
         }
     }
 }
@@ -76,26 +82,38 @@ struct Buffers {
 
 impl Buffers {
     fn new(device: &Arc<Device>) -> Self {
-        let zeros = |name: &str, bytes: u64, place: Place| {
-            let buffer = Buffer::new(device, name, bytes, place).expect("memory");
-            Transfer::new(device).clear(&buffer.window()).expect("the buffer is cleared");
+        let filled = |name: &str, bytes: u64| {
+            let buffer = Buffer::new(device, name, bytes, Place::Device).expect("memory");
+            let chunk = vec![0x11; 1 << 20];
+            let mut transfer = Transfer::new(device);
+            for at in (0..bytes).step_by(chunk.len()) {
+                let length = chunk.len().min((bytes - at) as usize);
+                transfer.write(&buffer, at, &chunk[..length]).expect("the buffer is filled");
+            }
             buffer
         };
-        let step = zeros("step", 4096, Place::Device);
+        let step = filled("step", 4096);
         Transfer::new(device).write(&step, 0, &8u32.to_le_bytes()).expect("rows");
-        let weights = zeros("weights", WEIGHTS + (64 << 20), Place::Device);
-        Self { weights, arena: zeros("arena", 16 << 20, Place::Device), step }
+        Self {
+            weights: filled("weights", WEIGHTS + (64 << 20)),
+            arena: filled("arena", 2 * RESULTS),
+            step,
+        }
     }
 }
 
-/// Microseconds of a dispatch, with `places` different weights.
+/// Bytes of the arena before the results.
+const RESULTS: u64 = 8 << 20;
+
+/// Microseconds of a dispatch, with `places` different weights, and the bits of the first row.
 fn time(
     device: &Arc<Device>,
     buffers: &Buffers,
     kernel: &Kernel,
     groups: [u32; 3],
     (bytes, places): (u64, usize),
-) -> f64 {
+    n: usize,
+) -> (f64, Vec<u32>) {
     let module = compile(kernel).expect("the kernel compiles");
     let bindings: Vec<u32> = kernel.slots.iter().map(|slot| slot.binding).collect();
     let desc = PipelineDesc {
@@ -116,6 +134,10 @@ fn time(
         binding::STEP => buffers.step.window(),
         _ => buffers.arena.window(),
     };
+    let immediate = |it: &Immediate| match it {
+        Immediate::Out { .. } => (RESULTS / 4) as u32,
+        _ => 0,
+    };
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let mut recorder = Recorder::new(device, "alone", 2).expect("a recorder");
@@ -124,7 +146,7 @@ fn time(
         for index in 0..COUNT {
             recorder.barrier();
             let windows: Vec<Window> = bindings.iter().map(|&it| window(it, index)).collect();
-            let immediates = vec![0; kernel.immediates.len()];
+            let immediates: Vec<u32> = kernel.immediates.iter().map(immediate).collect();
             recorder.dispatch(&pipeline, &windows, &immediates, groups).expect("a dispatch");
         }
         recorder.timestamp().expect("a timestamp");
@@ -135,5 +157,8 @@ fn time(
         times.push((ns[1] - ns[0]) / 1e3 / COUNT as f64);
     }
     times.sort_by(f64::total_cmp);
-    times[RUNS / 2]
+    let mut bytes = vec![0; 4 * n];
+    Transfer::new(device).read(&buffers.arena, RESULTS, &mut bytes).expect("results are read");
+    let word = |it: &[u8]| u32::from_le_bytes([it[0], it[1], it[2], it[3]]);
+    (times[RUNS / 2], bytes.chunks_exact(4).map(word).collect())
 }

@@ -16,6 +16,9 @@ use crate::schedule::steps::{
 
 /// Products of one dispatch at most: a kernel binds two matrices.
 const PARTS: usize = 2;
+/// Widest rows whose activations every workgroup computes for itself: their records, 20 KiB, stand
+/// in workgroup memory beside a product's sums, and devices may have 32 KiB.
+const WIDEST_PROLOGUE: usize = 8192;
 
 /// One dispatch, before it has a kernel and addresses.
 #[derive(Clone, Debug)]
@@ -187,7 +190,8 @@ impl<'s> Grouper<'s> {
     fn fusible(&self, index: usize, step: &RowStep) -> Option<BufferId> {
         let (buffer, quantised) = main_result(step)?;
         let readers = self.readers.get(&buffer)?;
-        let by_products = quantised && self.fusion == Fusion::Whole;
+        let narrow = step.program.width <= WIDEST_PROLOGUE;
+        let by_products = quantised && self.fusion == Fusion::Whole && narrow;
         let reads = |&reader: &usize| match &self.schedule.steps[reader].step {
             Step::Matmul { .. } | Step::Gated { .. } => by_products,
             Step::KvWrite { .. } | Step::Attention { .. } => !quantised,

@@ -75,7 +75,7 @@ impl Shape {
     pub fn new(form: Form, streams: usize, k: usize, m: usize) -> Self {
         let unroll = unroll(form, streams, m);
         let blocks = k.div_ceil(form.block());
-        let partitions = partitions(blocks);
+        let partitions = partitions(k, blocks);
         Self { k, block: form.block(), blocks, partitions, m, unroll, teams: 1 }
     }
 
@@ -142,16 +142,16 @@ fn unroll(form: Form, streams: usize, m: usize) -> usize {
     }
 }
 
-/// Blocks of a row from which on it has [`MANY`] partitions. With fewer, workgroups so large wait
+/// Elements of a row from which on it has [`MANY`] partitions. With fewer, workgroups so large wait
 /// longer for each other than they gain (measured on an H200: 4096 elements gain a third, 2048
 /// lose 3 %).
-const LONG_ROW: usize = 128;
+const LONG_ROW: usize = 4096;
 /// Partitions of a long row.
 const MANY: usize = 32;
 
-/// Partitions for rows of so many blocks: the cheapest, counting work and latency.
-fn partitions(blocks: usize) -> usize {
-    if blocks >= LONG_ROW {
+/// Partitions for rows of `k` elements in so many blocks: the cheapest, counting work and latency.
+fn partitions(k: usize, blocks: usize) -> usize {
+    if k >= LONG_ROW {
         return MANY;
     }
     let cost = |p: &usize| (p + STEP_COST) * blocks.div_ceil(*p);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn partitions_waste_little() {
-        let found = [1, 8, 18, 28, 48, 64, 152].map(partitions);
+        let found = [1, 8, 18, 28, 48, 64, 152].map(|blocks| partitions(32 * blocks, blocks));
         assert_eq!(found, [4, 8, 12, 16, 16, 16, 32]);
     }
 }

@@ -114,9 +114,11 @@ fn lacks(kernel: &GpuKernel, module: &GpuModule, info: &DeviceInfo) -> Vec<Strin
     if let Some(size) = module.subgroup.filter(|size| !sizes.contains(size)) {
         lacks.push(format!("subgroups of {size}"));
     }
-    // Every device has 128 invocations, and we made sure of its subgroups.
-    let size = module.subgroup.unwrap_or(info.subgroups.min);
-    let most = info.limits.invocations.min(size.saturating_mul(info.subgroups.per_workgroup));
+    // The number of subgroups is limited where their size is asked for only.
+    let limits = &info.limits;
+    let most = module.subgroup.map_or(limits.invocations, |size| {
+        limits.invocations.min(size.saturating_mul(info.subgroups.per_workgroup))
+    });
     if kernel.workgroup > most {
         lacks.push(format!("workgroups of {}", kernel.workgroup));
     }

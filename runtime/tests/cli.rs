@@ -192,7 +192,7 @@ fn ctrl_c_ends_the_line_and_reports() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let mut statistics = String::new();
     child.stderr.take().unwrap().read_to_string(&mut statistics).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{statistics}");
     assert_eq!(reader.join().unwrap().unwrap().last(), Some(&b'\n'));
     assert!(statistics.contains("decode"), "{statistics}");
 }

@@ -10,9 +10,10 @@ use onebit_plan::manifest::{
 };
 use onebit_tokenizer::{RoleIds, TokenizerSpec, build, token_type};
 
-/// ASCII from `!` to `~`, space, line break, `~~`, `<|end|>`.
+/// ASCII from `!` to `~`, space, line break, `~~`, and `<|end|>` or, where nothing ends texts,
+/// `~~~`: the tokenizer takes a control token of the former name for an end, whatever the roles.
 pub const VOCABULARY: u32 = 98;
-/// `<|end|>`
+/// `<|end|>` or `~~~`
 pub const END: u32 = 97;
 
 /// Writes the plan. Without a token that ends texts, counting goes on from `!` for ever.
@@ -70,10 +71,13 @@ fn manifest(context: u32) -> Manifest {
 
 fn tokenizer(end: Option<u32>) -> Vec<u8> {
     let ascii = ('!'..='~').map(String::from);
-    let others = ["\u{120}", "\u{10a}", "~~", "<|end|>"].map(String::from);
+    let last = if end.is_some() { "<|end|>" } else { "~~~" };
+    let others = ["\u{120}", "\u{10a}", "~~", last].map(String::from);
     let tokens: Vec<Vec<u8>> = ascii.chain(others).map(String::into_bytes).collect();
     let mut types = vec![token_type::NORMAL; tokens.len()];
-    types[END as usize] = token_type::CONTROL;
+    if end.is_some() {
+        types[END as usize] = token_type::CONTROL;
+    }
     build(&TokenizerSpec {
         model: "gpt2".into(),
         tokens,

@@ -4,7 +4,7 @@
 //! ```text
 //! ; weight "w" = 1 -0.5 2       values of a weight, row-major
 //! ; seed 7                      the other weights: a fixed function of seed, name and index
-//! ; cache f16                   instead of f32
+//! ; cache f16                   instead of f32; or q8
 //! ; step 5@0 6@1 9@0/2~         token@position, of slot 2, `~`: without output
 //! ; check: step 0: 1 2 | 3 4    rows of the output
 //! ```
@@ -44,6 +44,7 @@ impl RunCase {
         let cache = match case.directives("cache").next() {
             None | Some("f32") => CacheKind::F32,
             Some("f16") => CacheKind::F16,
+            Some("q8") => CacheKind::Q8,
             Some(other) => return Err(format!("no cache is called `{other}`")),
         };
         Ok(Self { graph, info, weights: TestWeights::new(case)?, cache, steps: steps? })

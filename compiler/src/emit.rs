@@ -7,14 +7,14 @@ use onebit_ir::quant::Format;
 use onebit_ir::verify::GraphInfo;
 use onebit_models::Model;
 use onebit_plan::PlanWriter;
-use onebit_plan::abi::KEY_TILE;
+use onebit_plan::abi::{CacheForm, KEY_TILE};
 use onebit_plan::manifest::{
     Manifest, ModelInfo, Provenance, Requirement, SegmentKind, WeightRecord,
 };
 
 use crate::error::CompileError;
 use crate::pipeline;
-use crate::report::{NPU_OPTION, Report};
+use crate::report::{KV_OPTION, NPU_OPTION, Report};
 use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
@@ -28,6 +28,8 @@ pub struct Options {
     pub batch: usize,
     /// Positions of a cache slot; `None` takes the model's own, at most [`DEFAULT_CONTEXT`].
     pub context: Option<usize>,
+    /// How the cache keeps keys and values.
+    pub kv: CacheForm,
     /// Instruction set of the code, by Rust's name.
     pub architecture: String,
     /// Where products run.
@@ -59,6 +61,7 @@ impl Default for Options {
         Self {
             batch: 32,
             context: None,
+            kv: CacheForm::default(),
             architecture,
             placement: Placement::Cpu,
             array_limits: ArrayLimits::default(),
@@ -146,10 +149,13 @@ fn vulkan_part(
     store: &mut WeightStore<'_>,
 ) -> Result<(Option<GpuProgram>, Option<String>), CompileError> {
     let array = options.placement == Placement::Array;
-    let gpu_options = GpuOptions { batch: cpu.batch, context: cpu.context };
+    let gpu_options = GpuOptions { batch: cpu.batch, context: cpu.context, cache: cpu.cache };
     match options.vulkan {
         Vulkan::Without => Ok((None, None)),
         _ if array => Ok((None, Some("its weights are in the form of the npu".into()))),
+        _ if cpu.cache == CacheForm::Q8 => {
+            Ok((None, Some("its cache has no form of 8-bit codes yet".into())))
+        }
         Vulkan::Required => Ok((Some(vulkan::lower(graph, info, gpu_options, store)?), None)),
         Vulkan::WherePossible => match vulkan::lower(graph, info, gpu_options, store) {
             Ok(program) => Ok((Some(program), None)),
@@ -180,6 +186,7 @@ pub(crate) fn cpu_options(model: &Model, options: &Options) -> Result<CpuOptions
         architecture: options.architecture.clone(),
         batch: options.batch,
         context: context.next_multiple_of(KEY_TILE),
+        cache: options.kv,
     })
 }
 
@@ -226,7 +233,8 @@ fn manifest(
 
 /// Sorted, as [`Provenance`] has them.
 fn provenance_options(options: &Options, cpu: &CpuOptions) -> Vec<String> {
-    let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)];
+    let kv = format!("{KV_OPTION}{}", cpu.cache.name());
+    let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context), kv];
     if options.placement == Placement::Array {
         let ArrayLimits { outputs, group_seconds } = options.array_limits;
         all.push(NPU_OPTION.into());

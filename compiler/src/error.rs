@@ -26,6 +26,10 @@ pub enum CompileError {
     Unsupported { op: &'static str, value: String },
     #[error("layer {layer}: heads of {found} elements; the CPU attention takes at most {limit}")]
     HeadTooWide { layer: u32, found: usize, limit: usize },
+    #[error(
+        "layer {layer}: heads of {found} elements; --kv q8_0 keeps blocks of 32: compile with --kv f16"
+    )]
+    HeadBlocks { layer: u32, found: usize },
     #[error("rotary embedding of {dims} elements; the CPU backend needs a multiple of 8")]
     RopeWidth { dims: usize },
     #[error("rows of {width} floats; the CPU backend needs a multiple of 4")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use onebit_ir::quant::Format;
+use onebit_plan::abi::CacheForm;
 use onebit_plan::gpu::GpuPlan;
 use onebit_plan::manifest::{ArrayPlan, ArrayWeights, Manifest};
 
@@ -12,6 +13,9 @@ use crate::target::vulkan::predict;
 
 /// How a plan's provenance says that it was compiled for a neural processor, too.
 pub(crate) const NPU_OPTION: &str = "npu=xdna2";
+
+/// How a plan's provenance begins to say in which form the cache keeps keys and values.
+pub(crate) const KV_OPTION: &str = "kv=";
 
 /// Summary of a plan, printed by [`fmt::Display`].
 #[derive(Debug)]
@@ -86,11 +90,13 @@ impl fmt::Display for Report {
                 writeln!(f, "  {name} stays on the cpu: the npu has no way to do its shape")?;
             }
         }
+        let form = m.provenance.options.iter().find_map(|option| option.strip_prefix(KV_OPTION));
         writeln!(
             f,
-            "memory: {:.1} MiB read per token, {:.1} KiB of cache per position and slot",
+            "memory: {:.1} MiB read per token, {:.2} KiB of cache per position and slot ({})",
             mebi(self.bytes_per_token()),
-            m.memory.slot as f64 / f64::from(m.model.context) / 1024.0
+            m.memory.slot as f64 / f64::from(m.model.context) / 1024.0,
+            form.unwrap_or(CacheForm::default().name())
         )
     }
 }

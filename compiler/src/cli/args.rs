@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use onebit_plan::abi::CacheForm;
 use onebitc::schedule::repack::Placement;
 use onebitc::{Options, Vulkan};
 
@@ -52,6 +53,9 @@ pub struct Shape {
     /// Positions a slot holds; the model's own up to 8192 when not given.
     #[arg(long)]
     pub ctx: Option<usize>,
+    /// How the cache keeps keys and values.
+    #[arg(long, value_enum, default_value = "f16")]
+    pub kv: CacheName,
     /// Machine to compile for: host, strix-halo (products also for its neural processor),
     /// x86_64 or aarch64.
     #[arg(long, default_value = "host")]
@@ -59,6 +63,16 @@ pub struct Shape {
     /// Leave out the part for Vulkan devices.
     #[arg(long)]
     pub no_gpu: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum CacheName {
+    /// 16-bit floats.
+    #[value(name = "f16")]
+    F16,
+    /// 8-bit codes with a scale for 32: about half the memory.
+    #[value(name = "q8_0")]
+    Q8,
 }
 
 #[derive(Args)]
@@ -111,6 +125,10 @@ impl Shape {
         Options {
             batch: self.batch,
             context: self.ctx,
+            kv: match self.kv {
+                CacheName::F16 => CacheForm::F16,
+                CacheName::Q8 => CacheForm::Q8,
+            },
             architecture: architecture.to_owned(),
             placement,
             vulkan: if self.no_gpu { Vulkan::Without } else { Vulkan::WherePossible },

@@ -5,13 +5,16 @@
 //! * decode: one row at position 640, as bytes of cache read a second, over one layer (which
 //!   stays in the core's cache) and over so many layers that they do not.
 //!
+//! Each for a cache of f16 and for one of 8-bit codes, whose decoding is counted as if it read f16.
+//!
 //! Best of many runs on one thread: other processes only ever add time.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use half::f16;
 use onebit_cpu::attention;
-use onebit_plan::abi::{AttentionFn, AttentionShape, KEY_TILE, StepContext};
+use onebit_plan::abi::{AttentionFn, AttentionShape, BLOCK, CacheForm, KEY_TILE, StepContext};
 
 /// Largest error against f64, as a share of the largest value; the unit tests say why.
 const TOLERANCE: f64 = 4e-6;
@@ -125,8 +128,8 @@ struct Work {
 }
 
 impl Work {
-    fn new(case: &Case, layers: usize, positions: std::ops::Range<i32>) -> Self {
-        let half_layer = case.kv_heads * CONTEXT * case.head_dim;
+    fn new(case: &Case, form: CacheForm, layers: usize, positions: Range<i32>) -> Self {
+        let half_layer = case.kv_heads * form.head_bytes(CONTEXT, case.head_dim) / 2;
         let width = case.heads * case.head_dim;
         let rows = positions.len();
         let shape = AttentionShape {
@@ -145,12 +148,18 @@ impl Work {
             k_stride: 0,
             v_stride: 0,
             out_stride: width as u32,
+            form: form.number(),
+            reserved: 0,
+        };
+        let codes = case.kv_heads * CONTEXT * case.head_dim / 2;
+        let word = |i: usize| match form {
+            CacheForm::Q8 if i % half_layer < codes => (noise(i) * 32767.0) as i16 as u16,
+            CacheForm::Q8 => f16::from_f32(noise(i) / 127.0).to_bits(),
+            CacheForm::F16 => f16::from_f32(noise(i)).to_bits(),
         };
         Self {
             shape,
-            cache: (0..2 * half_layer * layers)
-                .map(|i| f16::from_f32(noise(i)).to_bits())
-                .collect(),
+            cache: (0..2 * half_layer * layers).map(word).collect(),
             layers,
             slots: vec![0; rows],
             positions: positions.collect(),
@@ -186,12 +195,22 @@ impl Work {
         let shape = self.layer(self.layers - 1);
         let dim = shape.key_dim as usize;
         let head = shape.kv_heads as usize - 1;
-        let keys = &self.cache[shape.key_offset as usize / 2 + head * CONTEXT * dim..];
-        let values = &self.cache[shape.value_offset as usize / 2 + head * CONTEXT * dim..];
-        let number = |bits: u16| f16::from_bits(bits).to_f64();
+        let half = |at: usize| f16::from_bits(self.cache[at]).to_f64();
+        // Element `i` of a region, whose scale, if there are any, is number `scale`.
+        let number = |region: u64, i: usize, scale: usize| match shape.cache_form() {
+            CacheForm::F16 => half(region as usize / 2 + i),
+            CacheForm::Q8 => {
+                let code = self.cache[(region as usize + i) / 2].to_le_bytes()[i % 2];
+                let scales = region as usize + shape.kv_heads as usize * CONTEXT * dim;
+                f64::from(code as i8) * half(scales / 2 + scale)
+            }
+        };
         let q = &self.q[self.q.len() - dim..];
         let weight = |p: usize| {
-            let key = |d| number(keys[(p / KEY_TILE * dim + d) * KEY_TILE + p % KEY_TILE]);
+            let tile = head * CONTEXT / KEY_TILE + p / KEY_TILE;
+            let at = |row: usize| row * KEY_TILE + p % KEY_TILE;
+            let scale = |d| at(tile * (dim / BLOCK) + d / BLOCK);
+            let key = |d| number(shape.key_offset, at(tile * dim + d), scale(d));
             let dot: f64 = (0..dim).map(|d| f64::from(q[d]) * key(d)).sum();
             (dot * f64::from(shape.scale)).exp()
         };
@@ -199,7 +218,10 @@ impl Work {
         let weights: Vec<f64> = (0..=last).map(weight).collect();
         let total: f64 = weights.iter().sum();
         for (i, x) in self.out[self.out.len() - dim..].iter().enumerate() {
-            let value = |p: usize| number(values[p * dim + i]);
+            let value = |p: usize| {
+                let at = (head * CONTEXT + p) * dim + i;
+                number(shape.value_offset, at, at / BLOCK)
+            };
             let sum: f64 = weights.iter().enumerate().map(|(p, w)| w * value(p)).sum();
             let error = (f64::from(*x) - sum / total).abs();
             assert!(error <= TOLERANCE, "element {i}: {x} for {}", sum / total);
@@ -214,26 +236,34 @@ impl Work {
     }
 }
 
+/// Times and prints one model's attention.
+fn line(case: &Case, form: CacheForm, attention: AttentionFn, roof: f64) {
+    let per_position = 4.0 * (case.heads * case.head_dim) as f64;
+    let mut prefill = Work::new(case, form, 1, 480..512);
+    let seconds = prefill.time(attention, 60);
+    let seen: i32 = prefill.positions.iter().map(|p| p + 1).sum();
+    let flops = f64::from(seen) * per_position / seconds;
+    let share = 100.0 * flops / roof;
+
+    let bytes = 641.0 * 4.0 * (case.kv_heads * case.head_dim) as f64;
+    let decode = |layers| Work::new(case, form, layers, 640..641).time(attention, 60);
+    println!(
+        "  {:14} {:4} prefill {:6.1} GFLOP/s ({share:2.0} % of roof)  decode {:5.1} GB/s hot, {:5.1} GB/s cold",
+        case.model,
+        form.name(),
+        flops / 1e9,
+        bytes / decode(1) / 1e9,
+        bytes / decode(40) / 1e9,
+    );
+}
+
 fn main() {
     for (name, attention, roof) in variants() {
         println!("{name}: roof {:.1} GFLOP/s", roof / 1e9);
         for case in &CASES {
-            let per_position = 4.0 * (case.heads * case.head_dim) as f64;
-            let mut prefill = Work::new(case, 1, 480..512);
-            let seconds = prefill.time(attention, 60);
-            let seen: i32 = prefill.positions.iter().map(|p| p + 1).sum();
-            let flops = f64::from(seen) * per_position / seconds;
-            let share = 100.0 * flops / roof;
-
-            let bytes = 641.0 * 4.0 * (case.kv_heads * case.head_dim) as f64;
-            let decode = |layers| Work::new(case, layers, 640..641).time(attention, 60);
-            println!(
-                "  {:14} prefill {:6.1} GFLOP/s ({share:2.0} % of roof)  decode {:5.1} GB/s hot, {:5.1} GB/s cold",
-                case.model,
-                flops / 1e9,
-                bytes / decode(1) / 1e9,
-                bytes / decode(40) / 1e9,
-            );
+            for form in [CacheForm::F16, CacheForm::Q8] {
+                line(case, form, attention, roof);
+            }
         }
     }
     println!(

@@ -286,11 +286,51 @@ pub type RopeTableFn = unsafe extern "C" fn(
     scale: f32,
 );
 
+/// How a cache keeps keys and values.
+///
+/// * `F16`: each rounded to f16, ties to even.
+/// * `Q8`: i8 codes, and one f16 scale for the [`BLOCK`] elements of a block of one head at one
+///   position. With `m` the block's largest magnitude, infinite if an element is no number,
+///   `d` = the least f16 that is not below `m * (1 / 127)`, `code = round_ties_even(x * (1 / d))`,
+///   0 where that product is no number or infinite. An element is `f32(code) * f32(d)`, exactly: in
+///   a block with an infinite `d` none is a number. Dimensions of heads are multiples of [`BLOCK`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CacheForm {
+    #[default]
+    F16,
+    Q8,
+}
+
+impl CacheForm {
+    /// What the command line and a plan's provenance call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Q8 => "q8_0",
+        }
+    }
+
+    /// Its number in [`AttentionShape::form`].
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// Bytes of the keys, or of the values, of one head at `positions` positions.
+    pub const fn head_bytes(self, positions: usize, dim: usize) -> usize {
+        match self {
+            Self::F16 => positions * dim * 2,
+            Self::Q8 => positions * (dim + dim / BLOCK * 2),
+        }
+    }
+}
+
 /// Shape of one layer's attention and the place of its cache. Lives in the plan's constants.
 ///
-/// Cache of slot s: keys at `s * slot_bytes + key_offset`, f16
-/// `[kv_heads][context / 16][key_dim][16]`; values at `s * slot_bytes + value_offset`, f16
-/// `[kv_heads][context][value_dim]`. `context` is a multiple of [`KEY_TILE`].
+/// Cache of slot s: keys at `s * slot_bytes + key_offset`, values at `s * slot_bytes +
+/// value_offset`. In the form F16 keys are f16 `[kv_heads][context / 16][key_dim][16]` and values
+/// f16 `[kv_heads][context][value_dim]`. In the form Q8 codes are i8 in the same orders; behind the
+/// codes of all heads are the scales, of keys f16 `[kv_heads][context / 16][key_dim / 32][16]`, of
+/// values f16 `[kv_heads][context][value_dim / 32]`. `context` is a multiple of [`KEY_TILE`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct AttentionShape {
@@ -314,6 +354,17 @@ pub struct AttentionShape {
     pub k_stride: u32,
     pub v_stride: u32,
     pub out_stride: u32,
+    /// [`CacheForm::number`].
+    pub form: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+impl AttentionShape {
+    /// The form of the cache.
+    pub const fn cache_form(&self) -> CacheForm {
+        if self.form == CacheForm::Q8.number() { CacheForm::Q8 } else { CacheForm::F16 }
+    }
 }
 
 /// Stores keys and values of rows `r0 <= r < r1` at their slot and position.

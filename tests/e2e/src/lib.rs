@@ -51,15 +51,22 @@ impl Compiled {
         CpuDriver::load(Arc::clone(&self.plan), options).expect("the plan loads")
     }
 
-    /// The interpreter's logits of every row, over the model's own graph.
+    /// The interpreter's logits of every row, over the model's own graph, with the plan's form of
+    /// the cache.
     pub fn oracle(&self, steps: &[Vec<Row>]) -> Vec<Vec<f32>> {
+        let codes = self.plan.manifest().provenance.options.iter().any(|it| it == "kv=q8_0");
+        self.oracle_with(steps, if codes { CacheKind::Q8 } else { CacheKind::F16 })
+    }
+
+    /// As [`Self::oracle`], with a cache of any kind.
+    pub fn oracle_with(&self, steps: &[Vec<Row>], cache: CacheKind) -> Vec<Vec<f32>> {
         let graph = self.model.graph();
         let info = verify(graph).expect("the graph is valid");
         let count = |n: u32| NonZeroU32::new(n).expect("not zero");
         let options = InterpOptions {
             context: count(self.plan.manifest().model.context),
             slots: count(self.plan.manifest().memory.slots),
-            cache: CacheKind::F16,
+            cache,
             weight_memory: usize::MAX,
         };
         let mut interp = Interp::new(graph, &info, &self.model, options);

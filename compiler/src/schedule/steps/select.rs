@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onebit_ir::verify::GraphInfo;
 use onebit_ir::{AttentionSpec, Elem, Graph, Op, RopeSpec, ValueId};
-use onebit_plan::abi::{Activation, AttentionShape, KEY_TILE};
+use onebit_plan::abi::{Activation, AttentionShape, BLOCK, CacheForm, KEY_TILE};
 
 use super::{
     Buffer, BufferId, Contents, Product, RopeTable, RowStep, Rows, Schedule, ScheduledStep, Scope,
@@ -24,6 +24,8 @@ pub struct EntryOptions {
     pub max_rows: usize,
     /// Positions of a cache slot, a multiple of [`KEY_TILE`].
     pub context: usize,
+    /// How the cache keeps keys and values.
+    pub cache: CacheForm,
     /// How row-wise work is shared.
     pub sharing: Sharing,
 }
@@ -231,15 +233,20 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             let found = key_dim.max(value_dim);
             return Err(CompileError::HeadTooWide { layer: spec.layer, found, limit });
         }
+        let EntryOptions { cache: form, context, .. } = self.options;
+        let odd = [key_dim, value_dim].into_iter().find(|dim| !dim.is_multiple_of(BLOCK));
+        if let (CacheForm::Q8, Some(found)) = (form, odd) {
+            return Err(CompileError::HeadBlocks { layer: spec.layer, found });
+        }
         let out = self.buffer("attention", Scope::Shared, heads * value_dim);
         let cache = |dim: usize| {
-            let bytes = kv_heads * self.options.context * dim * 2;
+            let bytes = kv_heads * form.head_bytes(context, dim);
             bytes.next_multiple_of(onebit_plan::abi::BUFFER_ALIGN) as u64
         };
         let key_offset = self.cache_bytes;
         let value_offset = key_offset + cache(key_dim);
         self.cache_bytes = value_offset + cache(value_dim);
-        debug_assert_eq!(self.options.context % KEY_TILE, 0);
+        debug_assert_eq!(context % KEY_TILE, 0);
         let shape = self.shapes.len();
         self.shapes.push(AttentionShape {
             slot_bytes: 0,
@@ -249,7 +256,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             kv_heads: small(kv_heads),
             key_dim: small(key_dim),
             value_dim: small(value_dim),
-            context: small(self.options.context),
+            context: small(context),
             window: spec.window.unwrap_or(0),
             scale: spec.scale,
             softcap: spec.softcap.unwrap_or(0.0),
@@ -257,6 +264,8 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             k_stride: small(k.stride),
             v_stride: small(v.stride),
             out_stride: small(out.stride),
+            form: form.number(),
+            reserved: 0,
         });
         self.placed.insert(value, out);
         self.push(value, Step::KvWrite { shape, k, v });

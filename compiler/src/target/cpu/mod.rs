@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use onebit_ir::Graph;
 use onebit_ir::rows::RowProgram;
 use onebit_ir::verify::GraphInfo;
-use onebit_plan::abi::KernelId;
+use onebit_plan::abi::{CacheForm, KernelId};
 use onebit_plan::manifest::{Entry, Memory, Region};
 
 use crate::error::CompileError;
@@ -35,6 +35,8 @@ pub struct CpuOptions {
     pub batch: usize,
     /// Positions of a cache slot, a multiple of 16.
     pub context: usize,
+    /// How the cache keeps keys and values.
+    pub cache: CacheForm,
 }
 
 /// A graph compiled for the CPU.
@@ -85,6 +87,7 @@ fn schedules(
         name: "decode",
         max_rows: options.batch.min(REPEAT_ROWS),
         context: options.context,
+        cache: options.cache,
         sharing: Sharing::Repeat,
     };
     let mut all = vec![select::schedule(graph, info, few, store)?];

@@ -14,6 +14,7 @@ pub mod predict;
 
 use onebit_ir::Graph;
 use onebit_ir::verify::GraphInfo;
+use onebit_plan::abi::CacheForm;
 use onebit_plan::gpu::{
     GPU_ROWS, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable, WINDOW_ALIGN,
     record,
@@ -37,6 +38,8 @@ pub struct GpuOptions {
     pub batch: usize,
     /// Positions of a cache slot, a multiple of 16.
     pub context: usize,
+    /// How the cache keeps keys and values.
+    pub cache: CacheForm,
 }
 
 /// A graph compiled for Vulkan.
@@ -67,6 +70,7 @@ pub fn lower(
             name,
             max_rows: rows,
             context: options.context,
+            cache: options.cache,
             sharing: Sharing::Split,
         };
         let schedule = select::schedule(graph, info, entry, store)?;

@@ -53,6 +53,12 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn widen_codes(self, from: &[i8; LANES]) -> Pair {
+        // SAFETY: `self` proves the features.
+        unsafe { widen_codes(from) }
+    }
+
+    #[inline(always)]
     fn narrow(self, value: Pair) -> [u16; LANES] {
         // SAFETY: `self` proves the features.
         unsafe { narrow(value) }
@@ -177,6 +183,17 @@ fn widen(from: &[u16; LANES]) -> Pair {
     // SAFETY: as above, 16 bytes on.
     let high = unsafe { _mm_loadu_si128(from[8..].as_ptr().cast()) };
     Pair(_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn widen_codes(from: &[i8; LANES]) -> Pair {
+    // SAFETY: the array holds 16 bytes.
+    let low = unsafe { _mm_loadl_epi64(from.as_ptr().cast()) };
+    // SAFETY: as above, 8 bytes on.
+    let high = unsafe { _mm_loadl_epi64(from[8..].as_ptr().cast()) };
+    let floats = |codes| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+    Pair(floats(low), floats(high))
 }
 
 #[target_feature(enable = "avx,f16c")]

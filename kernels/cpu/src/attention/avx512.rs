@@ -49,6 +49,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn widen_codes(self, from: &[i8; LANES]) -> Self::Vector {
+        // SAFETY: `self` proves the features.
+        unsafe { widen_codes(from) }
+    }
+
+    #[inline(always)]
     fn narrow(self, value: Self::Vector) -> [u16; LANES] {
         // SAFETY: `self` proves the features.
         unsafe { narrow(value) }
@@ -138,6 +144,14 @@ impl Isa for Avx512 {
 fn widen(from: &[u16; LANES]) -> __m512 {
     // SAFETY: the array holds 32 bytes.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn widen_codes(from: &[i8; LANES]) -> __m512 {
+    // SAFETY: the array holds 16 bytes.
+    let codes = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes))
 }
 
 #[target_feature(enable = "avx512f")]

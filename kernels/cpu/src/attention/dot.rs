@@ -6,6 +6,9 @@
 
 use std::ops::Range;
 
+use onebit_plan::abi::BLOCK;
+
+use super::form::{Keys, Values};
 use super::isa::{Isa, LANES};
 use super::tile::{BLOCK_POSITIONS, BLOCK_TILES, MAX_QUERIES, OUT_CHUNKS};
 
@@ -14,31 +17,18 @@ pub(super) type Block = [[[f32; LANES]; BLOCK_TILES]; MAX_QUERIES];
 /// Weighted sums of values, by query.
 pub(super) type Sums = [[[f32; LANES]; OUT_CHUNKS]; MAX_QUERIES];
 
-/// `scores[i][first + t] = sum_d query[d][i] * keys[t][d]` for `i < Q`, `t < T`.
+/// `scores[i][first + t] = sum_d query[d][i] * keys[first + t][d]` for `i < Q`, `t < T`.
 #[inline(always)]
 pub(super) fn dot<I: Isa, const Q: usize, const T: usize>(
     isa: I,
     query: &[[f32; MAX_QUERIES]],
-    keys: &[[u16; LANES]],
+    keys: impl Keys,
     scores: &mut Block,
     first: usize,
 ) {
-    let mut tiles: [&[[u16; LANES]]; T] = [&[]; T];
-    for (t, tile) in tiles.iter_mut().enumerate() {
-        *tile = &keys[(first + t) * query.len()..][..query.len()];
-    }
     let mut sums = [[isa.splat(0.0); T]; Q];
-    for (d, query) in query.iter().enumerate() {
-        let mut key = [isa.splat(0.0); T];
-        for t in 0..T {
-            key[t] = isa.widen(&tiles[t][d]);
-        }
-        for i in 0..Q {
-            let element = isa.splat(query[i]);
-            for t in 0..T {
-                sums[i][t] = isa.fma(element, key[t], sums[i][t]);
-            }
-        }
+    for (block, query) in query.chunks(BLOCK).enumerate() {
+        add_block(isa, query, keys, &mut sums, first, block);
     }
     for i in 0..Q {
         for t in 0..T {
@@ -47,20 +37,49 @@ pub(super) fn dot<I: Isa, const Q: usize, const T: usize>(
     }
 }
 
-/// What [`weigh`] reads: a block's weights, and its values from position 0 of the block on.
+/// Takes the elements of one block, those of `query`, into the sums of [`dot`].
+#[inline(always)]
+fn add_block<I: Isa, K: Keys, const Q: usize, const T: usize>(
+    isa: I,
+    query: &[[f32; MAX_QUERIES]],
+    keys: K,
+    sums: &mut [[I::Vector; T]; Q],
+    first: usize,
+    block: usize,
+) {
+    let start = block * BLOCK;
+    let elements = start..start + query.len();
+    let mut parts = [keys.part(isa, first, elements.clone()); T];
+    for t in 1..T {
+        parts[t] = keys.part(isa, first + t, elements.clone());
+    }
+    for (d, query) in query.iter().enumerate() {
+        let mut key = [isa.splat(0.0); T];
+        for t in 0..T {
+            key[t] = K::lanes(isa, parts[t], d);
+        }
+        for i in 0..Q {
+            let element = isa.splat(query[i]);
+            for t in 0..T {
+                sums[i][t] = isa.fma(element, key[t], sums[i][t]);
+            }
+        }
+    }
+}
+
+/// What [`weigh`] reads: a block's weights and values.
 #[derive(Clone, Copy)]
-pub(super) struct Weighing<'a> {
+pub(super) struct Weighing<'a, V> {
     pub(super) weights: &'a Block,
-    pub(super) values: &'a [u16],
-    pub(super) value_dim: usize,
+    pub(super) values: V,
 }
 
 /// `sums[first + i][chunk + c] += sum_p weights[first + i][p] * values[p][chunk + c]` for `i < Q`,
 /// `c < C`, over the block's `positions` in ascending order.
 #[inline(always)]
-pub(super) fn weigh<I: Isa, const Q: usize, const C: usize>(
+pub(super) fn weigh<I: Isa, V: Values, const Q: usize, const C: usize>(
     isa: I,
-    from: Weighing<'_>,
+    from: Weighing<'_, V>,
     positions: Range<usize>,
     sums: &mut Sums,
     first: usize,
@@ -80,14 +99,8 @@ pub(super) fn weigh<I: Isa, const Q: usize, const C: usize>(
             sum[i][c] = isa.load(&sums[first + i][chunk + c]);
         }
     }
-    let values = &from.values[positions.start * from.value_dim..positions.end * from.value_dim];
-    for (p, value) in values.chunks_exact(from.value_dim).enumerate() {
-        let (value, _) = value[chunk * LANES..].as_chunks::<LANES>();
-        let value: &[[u16; LANES]; C] = value.first_chunk().expect("the chunks are full");
-        let mut lanes = [isa.splat(0.0); C];
-        for c in 0..C {
-            lanes[c] = isa.widen(&value[c]);
-        }
+    for (p, value) in from.values.rows(positions).enumerate() {
+        let lanes = V::lanes::<I, C>(isa, value, chunk);
         for i in 0..Q {
             let weight = isa.splat(weights[i][p]);
             for c in 0..C {
@@ -104,22 +117,18 @@ pub(super) fn weigh<I: Isa, const Q: usize, const C: usize>(
 
 /// [`weigh`] for one query and the last chunk of a value whose dimension is no multiple of 16.
 #[inline(always)]
-pub(super) fn weigh_rest<I: Isa>(
+pub(super) fn weigh_rest<I: Isa, V: Values>(
     isa: I,
-    from: Weighing<'_>,
+    from: Weighing<'_, V>,
     positions: Range<usize>,
     sums: &mut Sums,
     query: usize,
 ) {
-    let chunk = from.value_dim / LANES;
+    let chunk = from.values.value_dim() / LANES;
     let mut sum = isa.load(&sums[query][chunk]);
-    for p in positions {
-        let value = &from.values[p * from.value_dim..][..from.value_dim];
-        let rest = &value[chunk * LANES..];
-        let mut padded = [0; LANES];
-        padded[..rest.len()].copy_from_slice(rest);
-        let weight = isa.splat(from.weights[query].as_flattened()[p]);
-        sum = isa.fma(weight, isa.widen(&padded), sum);
+    let weights = &from.weights[query].as_flattened()[positions.clone()];
+    for (value, weight) in from.values.rows(positions).zip(weights) {
+        sum = isa.fma(isa.splat(*weight), V::rest(isa, value, chunk), sum);
     }
     isa.store(sum, &mut sums[query][chunk]);
 }

@@ -23,6 +23,8 @@ pub(super) trait Isa: Copy {
     fn store(self, value: Self::Vector, to: &mut [f32; LANES]);
     /// Reads sixteen f16 bit patterns, exactly.
     fn widen(self, from: &[u16; LANES]) -> Self::Vector;
+    /// Converts sixteen codes, exactly.
+    fn widen_codes(self, from: &[i8; LANES]) -> Self::Vector;
     /// Rounds to f16 bit patterns, ties to even.
     fn narrow(self, value: Self::Vector) -> [u16; LANES];
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;

@@ -1,4 +1,4 @@
-//! Causal attention over the f16 cache, and the writes into it.
+//! Causal attention over the cache, and the writes into it.
 //!
 //! A row's result is fixed by its own query and cache alone, bit for bit: keys come in tiles of 16
 //! and blocks of [`tile::BLOCK_POSITIONS`] at *absolute* positions, every sum runs over ascending
@@ -14,6 +14,7 @@ pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 mod dot;
+mod form;
 mod isa;
 mod kv;
 mod math;
@@ -25,11 +26,12 @@ mod tile;
 
 use std::ops::Range;
 
-use onebit_plan::abi::{AttentionShape, KEY_TILE, StepContext};
+use onebit_plan::abi::{AttentionShape, BLOCK, CacheForm, KEY_TILE, StepContext};
 
+use form::{F16Head, Q8Head, Q8Keys};
 use isa::Isa;
 use share::Share;
-use tile::{Cache, Query, Scratch};
+use tile::{Query, Scratch};
 
 /// Largest `key_dim` and `value_dim` that attention takes; the compiler refuses larger ones.
 pub const MAX_HEAD_DIM: usize = 256;
@@ -85,28 +87,69 @@ impl Step<'_> {
     /// Keys and values of one slot and key/value head, up to position `end`.
     ///
     /// # Safety
-    /// The cache has the slot and the head, and `end <= context`.
-    unsafe fn head_cache(&self, slot: usize, head: usize, end: usize) -> Cache<'_> {
+    /// The cache has the form F16, the slot and the head, and `end <= context`.
+    unsafe fn f16_head(&self, slot: usize, head: usize, end: usize) -> F16Head<'_> {
         let shape = self.shape;
         let (key_dim, value_dim) = (shape.key_dim as usize, shape.value_dim as usize);
-        let context = shape.context as usize;
-        let slot = slot * shape.slot_bytes as usize;
-        let keys = slot + shape.key_offset as usize + head * context * key_dim * size_of::<u16>();
-        let values =
-            slot + shape.value_offset as usize + head * context * value_dim * size_of::<u16>();
-        // SAFETY: inside the cache.
-        let keys = unsafe { self.cache.add(keys) }.cast();
-        // SAFETY: inside the cache.
-        let values = unsafe { self.cache.add(values) }.cast();
-        Cache {
-            // SAFETY: whole key tiles fit in the context; nothing writes during the call.
-            keys: unsafe { std::slice::from_raw_parts(keys, end.div_ceil(KEY_TILE) * key_dim) },
-            // SAFETY: as above.
-            values: unsafe { std::slice::from_raw_parts(values, end * value_dim) },
+        let (keys, values) = (shape.key_offset as usize, shape.value_offset as usize);
+        let of_head = shape.context as usize * head;
+        let tiles = end.div_ceil(KEY_TILE);
+        F16Head {
+            // SAFETY: whole key tiles fit in the context.
+            keys: unsafe { self.part(slot, keys + 2 * of_head * key_dim, tiles * key_dim) },
+            // SAFETY: inside the head's values.
+            values: unsafe { self.part(slot, values + 2 * of_head * value_dim, end * value_dim) },
             key_dim,
             value_dim,
         }
     }
+
+    /// As [`Self::f16_head`], of a cache of the form Q8.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn q8_head(&self, slot: usize, head: usize, end: usize) -> Q8Head<'_> {
+        let shape = self.shape;
+        let (key_dim, value_dim) = (shape.key_dim as usize, shape.value_dim as usize);
+        let (keys, values) = (shape.key_offset as usize, shape.value_offset as usize);
+        let (of_head, of_all) = (shape.context as usize * head, q8_positions(shape));
+        let (key_blocks, value_blocks) = (key_dim / BLOCK, value_dim / BLOCK);
+        let key_scales = keys + of_all * key_dim + 2 * of_head * key_blocks;
+        let value_scales = values + of_all * value_dim + 2 * of_head * value_blocks;
+        let tiles = end.div_ceil(KEY_TILE);
+        Q8Head {
+            keys: Q8Keys {
+                // SAFETY: whole key tiles fit in the context.
+                codes: unsafe { self.part(slot, keys + of_head * key_dim, tiles * key_dim) },
+                // SAFETY: as above.
+                scales: unsafe { self.part(slot, key_scales, tiles * key_blocks) },
+                dim: key_dim,
+            },
+            // SAFETY: inside the head's values.
+            values: unsafe { self.part(slot, values + of_head * value_dim, end * value_dim) },
+            // SAFETY: sixteen positions have a whole number of sixteens, and fit in the context.
+            value_scales: unsafe { self.part(slot, value_scales, tiles * value_blocks) },
+            value_dim,
+        }
+    }
+
+    /// `count` items at byte `offset` of a slot.
+    ///
+    /// # Safety
+    /// They lie inside the cache, aligned, and nothing writes them during the call. Any bits are a
+    /// `T`.
+    unsafe fn part<T>(&self, slot: usize, offset: usize, count: usize) -> &[T] {
+        let at = slot * self.shape.slot_bytes as usize + offset;
+        // SAFETY: inside the cache.
+        let start = unsafe { self.cache.add(at) }.cast();
+        // SAFETY: the caller's contract.
+        unsafe { std::slice::from_raw_parts(start, count) }
+    }
+}
+
+/// Positions of all heads: the codes of a slot's keys come to `key_dim` bytes for each.
+fn q8_positions(shape: &AttentionShape) -> usize {
+    shape.kv_heads as usize * shape.context as usize
 }
 
 /// [`onebit_plan::abi::AttentionFn`] over any instruction set: this thread's share of the step.
@@ -180,12 +223,23 @@ unsafe fn attend<I: Isa>(
         let cut = |i: usize| queries.start + queries.len() * i / tiles;
         let members = cut(i)..cut(i + 1);
         let last_row = first_row + (members.end - 1) / per_kv_head;
-        // SAFETY: the slot and the last row's positions lie inside the cache.
-        let cache = unsafe { step.head_cache(slot, kv_head, step.visible(last_row).end) };
-        scratch.run(isa, step.shape, &cache, members, |member| {
+        let end = step.visible(last_row).end;
+        let query = |member: usize| {
             let row = first_row + member / per_kv_head;
             // SAFETY: the member is a query of this group, and asked for once.
             unsafe { step.query(row, kv_head * per_kv_head + member % per_kv_head) }
-        });
+        };
+        match step.shape.cache_form() {
+            CacheForm::F16 => {
+                // SAFETY: the slot and the last row's positions lie inside the cache.
+                let head = unsafe { step.f16_head(slot, kv_head, end) };
+                scratch.run(isa, step.shape, head, members, query);
+            }
+            CacheForm::Q8 => {
+                // SAFETY: as above.
+                let head = unsafe { step.q8_head(slot, kv_head, end) };
+                scratch.run(isa, step.shape, head, members, query);
+            }
+        }
     }
 }

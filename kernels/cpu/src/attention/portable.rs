@@ -40,6 +40,11 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
+    fn widen_codes(self, from: &[i8; LANES]) -> Self::Vector {
+        lanes(|i| f32::from(from[i]))
+    }
+
+    #[inline(always)]
     fn narrow(self, value: Self::Vector) -> [u16; LANES] {
         value.map(|x| f16::from_f32(x).to_bits())
     }

@@ -2,7 +2,9 @@
 //! teams and groupings of rows.
 
 use half::f16;
-use onebit_plan::abi::{AttentionFn, AttentionShape, KEY_TILE, KvWriteFn, StepContext};
+use onebit_plan::abi::{
+    AttentionFn, AttentionShape, BLOCK, CacheForm, KEY_TILE, KvWriteFn, StepContext,
+};
 
 use super::isa::{Isa, LANES};
 use super::{math, portable};
@@ -17,6 +19,7 @@ const TANH_ULPS: f64 = 4.0;
 /// An f16 NaN fills cache that no row has written, to show what reads it.
 const POISON: u16 = 0x7e00;
 
+#[derive(Clone, Copy)]
 struct InstructionSet {
     name: &'static str,
     attention: AttentionFn,
@@ -70,10 +73,12 @@ struct Dims {
     value_dim: u32,
     window: u32,
     softcap: f32,
+    form: CacheForm,
 }
 
 const fn dims(heads: u32, kv_heads: u32, head_dim: u32) -> Dims {
-    Dims { heads, kv_heads, key_dim: head_dim, value_dim: head_dim, window: 0, softcap: 0.0 }
+    let form = CacheForm::F16;
+    Dims { heads, kv_heads, key_dim: head_dim, value_dim: head_dim, window: 0, softcap: 0.0, form }
 }
 
 /// SmolLM2 135M, Qwen2.5 0.5B, Gemma 3 270M, Qwen3 0.6B, and odd ones.
@@ -87,6 +92,16 @@ const SHAPES: [Dims; 8] = [
     Dims { value_dim: 40, window: 33, softcap: 30.0, ..dims(6, 2, 72) },
     dims(5, 5, 80),
 ];
+
+/// All shapes in both forms of the cache, as far as these take them.
+fn shapes() -> Vec<Dims> {
+    let whole = |dim: u32| dim.is_multiple_of(BLOCK as u32);
+    let codes = SHAPES.iter().filter(|dims| whole(dims.key_dim) && whole(dims.value_dim));
+    let codes = codes.map(|dims| Dims { form: CacheForm::Q8, ..*dims });
+    let odd = Dims { value_dim: 96, window: 33, softcap: 30.0, ..dims(6, 2, 32) };
+    let odd = Dims { form: CacheForm::Q8, ..odd };
+    SHAPES.into_iter().chain(codes).chain([odd]).collect()
+}
 
 const SLOTS: usize = 3;
 const CONTEXT: usize = 208;
@@ -103,8 +118,9 @@ struct Layer {
 
 impl Layer {
     fn new(dims: Dims, set: InstructionSet) -> Self {
-        let keys = dims.kv_heads as usize * CONTEXT * dims.key_dim as usize;
-        let values = dims.kv_heads as usize * CONTEXT * dims.value_dim as usize;
+        let of_all = |dim| dims.kv_heads as usize * dims.form.head_bytes(CONTEXT, dim) / 2;
+        let keys = of_all(dims.key_dim as usize);
+        let values = of_all(dims.value_dim as usize);
         let shape = AttentionShape {
             slot_bytes: 2 * (keys + values + 64) as u64,
             key_offset: 64,
@@ -121,6 +137,8 @@ impl Layer {
             k_stride: dims.kv_heads * dims.key_dim + 5,
             v_stride: dims.kv_heads * dims.value_dim + 7,
             out_stride: dims.heads * dims.value_dim + 9,
+            form: dims.form.number(),
+            reserved: 0,
         };
         Self { shape, cache: vec![POISON; SLOTS * (keys + values + 64)], set }
     }
@@ -181,6 +199,27 @@ fn inputs(rows: &[Row], stride: u32, what: u64) -> Vec<f32> {
     rows.iter().flat_map(row).collect()
 }
 
+/// An operand's row as the cache gives it back: `heads` heads of `dim` elements, and the rest.
+fn kept(form: CacheForm, row: &[f32], heads: usize, dim: usize) -> Vec<f64> {
+    let number = |x: f32| f64::from(x);
+    match form {
+        CacheForm::F16 => row.iter().map(|&x| f16::from_f32(x).to_f64()).collect(),
+        CacheForm::Q8 => {
+            let block = |block: &[f32]| {
+                let most = block.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                let mut scale = f16::from_f32(most / 127.5);
+                while scale.to_f32() < most * (1.0 / 127.0) {
+                    scale = f16::from_bits(scale.to_bits() + 1);
+                }
+                let code = |x: f32| f64::from((x * (1.0 / scale.to_f32())).round_ties_even());
+                block.iter().map(|&x| code(x) * scale.to_f64()).collect::<Vec<_>>()
+            };
+            let (kept, rest) = row.split_at(heads * dim);
+            kept.chunks(BLOCK).flat_map(block).chain(rest.iter().copied().map(number)).collect()
+        }
+    }
+}
+
 /// One row of attention in f64, and the largest value it could return.
 fn reference(shape: &AttentionShape, row: Row) -> (Vec<f64>, f64) {
     let (slot, position) = row;
@@ -189,11 +228,15 @@ fn reference(shape: &AttentionShape, row: Row) -> (Vec<f64>, f64) {
         window => (position - window + 1).max(0),
     };
     let seen: Vec<Row> = (first..=position).map(|p| (slot, p)).collect();
-    let round = |x: &f32| f64::from(f16::from_f32(*x));
-    let k: Vec<f64> = inputs(&seen, shape.k_stride, 1).iter().map(round).collect();
-    let v: Vec<f64> = inputs(&seen, shape.v_stride, 2).iter().map(round).collect();
-    let q = inputs(&[row], shape.q_stride, 3);
     let (key_dim, value_dim) = (shape.key_dim as usize, shape.value_dim as usize);
+    let kept = |stride: u32, what, dim| -> Vec<f64> {
+        let (form, heads) = (shape.cache_form(), shape.kv_heads as usize);
+        let rows = inputs(&seen, stride, what);
+        rows.chunks(stride as usize).flat_map(|row| kept(form, row, heads, dim)).collect()
+    };
+    let k = kept(shape.k_stride, 1, key_dim);
+    let v = kept(shape.v_stride, 2, value_dim);
+    let q = inputs(&[row], shape.q_stride, 3);
     let mut out = Vec::new();
     for head in 0..shape.heads as usize {
         let kv_head = head / (shape.heads / shape.kv_heads) as usize;
@@ -240,16 +283,18 @@ fn bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
 fn equals_the_reference_at_every_kind_of_position() {
     for set in instruction_sets() {
         let name = set.name;
-        let mut layer = filled(SHAPES[0], set);
-        for position in [0, 1, 14, 15, 16, 17, 31, 62, 63, 64, 65, 127, 128, 206] {
-            check(&mut layer, name, &[(2, position)]);
+        for form in [CacheForm::F16, CacheForm::Q8] {
+            let mut layer = filled(Dims { form, ..SHAPES[0] }, set);
+            for position in [0, 1, 14, 15, 16, 17, 31, 62, 63, 64, 65, 127, 128, 206] {
+                check(&mut layer, name, &[(2, position)]);
+            }
         }
     }
 }
 
 #[test]
 fn equals_the_reference_in_every_shape() {
-    for dims in SHAPES {
+    for dims in shapes() {
         for set in instruction_sets() {
             let name = set.name;
             check(&mut filled(dims, set), name, &mixed_step());
@@ -269,7 +314,7 @@ fn check(layer: &mut Layer, name: &str, rows: &[Row]) {
 
 #[test]
 fn instruction_sets_agree_bit_for_bit() {
-    for dims in SHAPES {
+    for dims in shapes() {
         let results = instruction_sets().into_iter().map(|set| {
             let mut layer = filled(dims, set);
             let out = bits(&layer.attend(&mixed_step(), 1));
@@ -285,7 +330,7 @@ fn instruction_sets_agree_bit_for_bit() {
 
 #[test]
 fn company_and_team_do_not_change_a_row() {
-    for dims in SHAPES {
+    for dims in shapes() {
         // The last set is the fastest; that the others agree with it is another test's matter.
         let mut layer = filled(dims, instruction_sets().pop().expect("portable always runs"));
         let step = mixed_step();
@@ -321,6 +366,75 @@ fn a_later_row_cannot_spoil_an_earlier_one() {
         assert_eq!(bits(&after[..5]), bits(&before[..5]), "{name}");
         assert!(after[5].iter().all(|x| x.is_nan()), "{name}");
     }
+}
+
+/// As above for codes: what makes a block of them no numbers is its scale.
+#[test]
+fn a_later_scale_cannot_spoil_an_earlier_row() {
+    for set in instruction_sets() {
+        let name = set.name;
+        let mut layer = filled(Dims { form: CacheForm::Q8, ..dims(4, 2, 64) }, set);
+        let step = rows(0, 60..68);
+        let before = layer.attend(&step, 1);
+        let shape = layer.shape;
+        for (position, poison) in [(65, POISON), (66, 0x7c00), (67, 0xfc00)] {
+            for (head, block) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let codes = 2 * CONTEXT * 64;
+                let tile = head * CONTEXT / KEY_TILE + position / KEY_TILE;
+                let key = (tile * 2 + block) * KEY_TILE + position % KEY_TILE;
+                let value = (head * CONTEXT + position) * 2 + block;
+                layer.cache[(shape.key_offset as usize + codes) / 2 + key] = poison;
+                layer.cache[(shape.value_offset as usize + codes) / 2 + value] = poison;
+            }
+        }
+        let after = layer.attend(&step, 1);
+        assert_eq!(bits(&after[..5]), bits(&before[..5]), "{name}");
+        assert!(after[5].iter().all(|x| x.is_nan()), "{name}");
+    }
+}
+
+/// What is written when a block holds `x`: its codes and its scale, by every instruction set.
+fn written(x: f32) -> (Vec<i8>, f32) {
+    let of_sets = instruction_sets().into_iter().map(|set| {
+        let dims = Dims { form: CacheForm::Q8, ..dims(1, 1, 32) };
+        let mut layer = Layer::new(dims, set);
+        let mut v = vec![x / 2.0; layer.shape.v_stride as usize];
+        (v[5], v[6]) = (x, -x / 4.0);
+        let (k, shape) = (vec![0.0; layer.shape.k_stride as usize], layer.shape);
+        let context = layer.context(&[0], &[0]);
+        // SAFETY: the operands hold one row.
+        unsafe { (set.kv_write)(&context, &shape, k.as_ptr(), v.as_ptr(), 0, 1) };
+        let word = |at: usize| layer.cache[at / 2].to_le_bytes()[at % 2];
+        let first = shape.value_offset as usize;
+        let codes = (first..first + 32).map(|at| i8::from_le_bytes([word(at)])).collect();
+        let scale = f16::from_bits(layer.cache[(first + CONTEXT * 32) / 2]);
+        (codes, scale.to_bits())
+    });
+    let of_sets: Vec<(Vec<i8>, u16)> = of_sets.collect();
+    assert!(of_sets.iter().all(|found| *found == of_sets[0]), "{x}: {of_sets:?}");
+    let (codes, scale) = of_sets[0].clone();
+    (codes, f16::from_bits(scale).to_f32())
+}
+
+#[test]
+fn extremes_become_codes_that_show_them() {
+    let nothing = vec![0_i8; 32];
+    for x in [0.0, -0.0, f32::from_bits(1)] {
+        assert_eq!(written(x), (nothing.clone(), 0.0), "{x:e}");
+    }
+    // An infinite scale times a code of 0 is no number.
+    let quiet = f32::from_bits(0x7fc0_0055);
+    for x in [f32::NAN, quiet, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 9e6] {
+        assert_eq!(written(x), (nothing.clone(), f32::INFINITY), "{x:e}");
+    }
+    // The smallest scale; one that is rounded up; one that is exact, with ties to even.
+    let (codes, scale) = written(1e-7);
+    assert_eq!((codes[5], scale), (2, f32::powi(2.0, -24)));
+    let (codes, scale) = written(1.0);
+    assert_eq!((codes[0], codes[5], codes[6]), (63, 127, -32));
+    assert!(scale >= 1.0 / 127.0 && scale < 1.001 / 127.0, "{scale}");
+    let (codes, scale) = written(127.0);
+    assert_eq!((codes[0], codes[5], codes[6], scale), (64, 127, -32, 1.0));
 }
 
 /// Distance in units of the last place of an f32 of the expected size.

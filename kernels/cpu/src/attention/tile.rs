@@ -9,6 +9,7 @@ use onebit_plan::abi::AttentionShape;
 
 use super::MAX_HEAD_DIM;
 use super::dot::{Block, Sums, Weighing, dot, weigh, weigh_rest};
+use super::form::{Head, Keys, Scales, Values};
 use super::isa::{Isa, LANES, sum_across};
 use super::math;
 
@@ -58,14 +59,6 @@ pub(super) struct Query<'a> {
     pub(super) visible: Range<usize>,
 }
 
-/// Keys `[position / 16][key_dim][16]` and values `[position][value_dim]` of one head.
-pub(super) struct Cache<'a> {
-    pub(super) keys: &'a [[u16; LANES]],
-    pub(super) values: &'a [u16],
-    pub(super) key_dim: usize,
-    pub(super) value_dim: usize,
-}
-
 /// State of the queries of a tile, kept on the stack.
 #[repr(C, align(64))]
 pub(super) struct Scratch {
@@ -79,6 +72,8 @@ pub(super) struct Scratch {
     total: [[f32; LANES]; MAX_QUERIES],
     /// Running maximum of the scores.
     maximum: [f32; MAX_QUERIES],
+    /// Of the block's values, where they have scales.
+    scales: Scales,
     visible: [(usize, usize); MAX_QUERIES],
 }
 
@@ -90,6 +85,7 @@ impl Scratch {
             query: [[0.0; MAX_QUERIES]; MAX_HEAD_DIM],
             total: [[0.0; LANES]; MAX_QUERIES],
             maximum: [0.0; MAX_QUERIES],
+            scales: [[0.0; LANES]; _],
             visible: [(0, 0); MAX_QUERIES],
         }
     }
@@ -100,12 +96,12 @@ impl Scratch {
         &mut self,
         isa: I,
         shape: &AttentionShape,
-        cache: &Cache<'_>,
+        cache: impl Head,
         members: Range<usize>,
         of: impl Fn(usize) -> Query<'a>,
     ) {
         let count = members.len();
-        let chunks = cache.value_dim.div_ceil(LANES);
+        let chunks = cache.value_dim().div_ceil(LANES);
         let (mut start, mut end) = (usize::MAX, 0);
         for (i, member) in members.clone().enumerate() {
             let query = of(member);
@@ -143,12 +139,12 @@ impl Scratch {
         &mut self,
         isa: I,
         count: usize,
-        cache: &Cache<'_>,
+        cache: impl Head,
         base: usize,
         seen: Range<usize>,
     ) {
-        let keys = &cache.keys[base / LANES * cache.key_dim..];
-        let query = &self.query[..cache.key_dim];
+        let keys = cache.keys(base);
+        let query = &self.query[..cache.key_dim()];
         let scores = &mut self.block;
         let tiles = seen.start / LANES..seen.end.div_ceil(LANES);
         by_count!(count, I, score_tiles(isa, query, keys, scores, tiles));
@@ -217,15 +213,12 @@ impl Scratch {
     fn weigh_block<I: Isa>(
         &mut self,
         isa: I,
-        cache: &Cache<'_>,
+        cache: impl Head,
         base: usize,
         seen: &[(usize, usize)],
     ) {
-        let from = Weighing {
-            weights: &self.block,
-            values: &cache.values[base * cache.value_dim..],
-            value_dim: cache.value_dim,
-        };
+        let values = cache.values(isa, base, &mut self.scales);
+        let from = Weighing { weights: &self.block, values };
         let sums = &mut self.sums;
         let start = seen.iter().map(|s| s.0).max().unwrap_or(0);
         let end = seen.iter().map(|s| s.1).min().unwrap_or(0).max(start);
@@ -261,7 +254,7 @@ impl Scratch {
 fn score_tiles<I: Isa, const Q: usize>(
     isa: I,
     query: &[[f32; MAX_QUERIES]],
-    keys: &[[u16; LANES]],
+    keys: impl Keys,
     scores: &mut Block,
     tiles: Range<usize>,
 ) {
@@ -285,7 +278,7 @@ fn score_tiles<I: Isa, const Q: usize>(
 #[inline(always)]
 fn weigh_queries<I: Isa, const Q: usize>(
     isa: I,
-    from: Weighing<'_>,
+    from: Weighing<'_, impl Values>,
     positions: Range<usize>,
     sums: &mut Sums,
     first: usize,
@@ -293,22 +286,22 @@ fn weigh_queries<I: Isa, const Q: usize>(
     if positions.is_empty() {
         return;
     }
-    let chunks = from.value_dim / LANES;
+    let chunks = from.values.value_dim() / LANES;
     let mut chunk = 0;
     while chunk < chunks {
         let left = chunks - chunk;
         if left >= 4 && const { fits::<I>(Q, 4) } {
-            weigh::<I, Q, 4>(isa, from, positions.clone(), sums, first, chunk);
+            weigh::<I, _, Q, 4>(isa, from, positions.clone(), sums, first, chunk);
             chunk += 4;
         } else if left >= 2 && const { fits::<I>(Q, 2) } {
-            weigh::<I, Q, 2>(isa, from, positions.clone(), sums, first, chunk);
+            weigh::<I, _, Q, 2>(isa, from, positions.clone(), sums, first, chunk);
             chunk += 2;
         } else {
-            weigh::<I, Q, 1>(isa, from, positions.clone(), sums, first, chunk);
+            weigh::<I, _, Q, 1>(isa, from, positions.clone(), sums, first, chunk);
             chunk += 1;
         }
     }
-    if !from.value_dim.is_multiple_of(LANES) {
+    if !from.values.value_dim().is_multiple_of(LANES) {
         for query in first..first + Q {
             weigh_rest(isa, from, positions.clone(), sums, query);
         }

@@ -20,6 +20,7 @@ pub(crate) fn run(case: &Case) -> Result<Outcome, String> {
         architecture: std::env::consts::ARCH.into(),
         batch: size("batch", 8)?,
         context: size("context", 64)?,
+        cache: onebitc::Options::default().kv,
     };
     let placement = match case.directives("placement").next() {
         None => Placement::Cpu,

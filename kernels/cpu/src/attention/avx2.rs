@@ -271,20 +271,11 @@ fn max_across(a: Pair) -> f32 {
     _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
 }
 
-/// [`onebit_plan::abi::AttentionFn`] with AVX2.
-///
-/// # Safety
-/// As [`super::run`], on a CPU with AVX2, FMA and F16C.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe extern "C" fn attention(
-    context: *const StepContext,
-    shape: *const AttentionShape,
-    q: *const f32,
-    out: *mut f32,
-) {
-    let isa = Avx2::new();
-    // SAFETY: the caller's contract is the callee's.
-    unsafe { super::run(isa, context, shape, q, out) }
+super::attention_functions! {
+    Avx2::new(),
+    /// [`onebit_plan::abi::AttentionFn`] with AVX2.
+    /// As [`super::run`], on a CPU with AVX2, FMA and F16C.
+    #[target_feature(enable = "avx2,fma,f16c")]
 }
 
 /// [`onebit_plan::abi::KvWriteFn`] with AVX2.

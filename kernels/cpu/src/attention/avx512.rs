@@ -193,20 +193,11 @@ fn max_across(a: __m512) -> f32 {
     _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
 }
 
-/// [`onebit_plan::abi::AttentionFn`] with AVX-512.
-///
-/// # Safety
-/// As [`super::run`], on a CPU with AVX-512 F and DQ.
-#[target_feature(enable = "avx512f,avx512dq")]
-pub unsafe extern "C" fn attention(
-    context: *const StepContext,
-    shape: *const AttentionShape,
-    q: *const f32,
-    out: *mut f32,
-) {
-    let isa = Avx512::new();
-    // SAFETY: the caller's contract is the callee's.
-    unsafe { super::run(isa, context, shape, q, out) }
+super::attention_functions! {
+    Avx512::new(),
+    /// [`onebit_plan::abi::AttentionFn`] with AVX-512.
+    /// As [`super::run`], on a CPU with AVX-512 F and DQ.
+    #[target_feature(enable = "avx512f,avx512dq")]
 }
 
 /// [`onebit_plan::abi::KvWriteFn`] with AVX-512.

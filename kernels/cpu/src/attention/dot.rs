@@ -6,8 +6,6 @@
 
 use std::ops::Range;
 
-use onebit_plan::abi::BLOCK;
-
 use super::form::{Keys, Values};
 use super::isa::{Isa, LANES};
 use super::tile::{BLOCK_POSITIONS, BLOCK_TILES, MAX_QUERIES, OUT_CHUNKS};
@@ -19,16 +17,16 @@ pub(super) type Sums = [[[f32; LANES]; OUT_CHUNKS]; MAX_QUERIES];
 
 /// `scores[i][first + t] = sum_d query[d][i] * keys[first + t][d]` for `i < Q`, `t < T`.
 #[inline(always)]
-pub(super) fn dot<I: Isa, const Q: usize, const T: usize>(
+pub(super) fn dot<I: Isa, K: Keys, const Q: usize, const T: usize>(
     isa: I,
     query: &[[f32; MAX_QUERIES]],
-    keys: impl Keys,
+    keys: K,
     scores: &mut Block,
     first: usize,
 ) {
     let mut sums = [[isa.splat(0.0); T]; Q];
-    for (block, query) in query.chunks(BLOCK).enumerate() {
-        add_block(isa, query, keys, &mut sums, first, block);
+    for (part, query) in query.chunks(K::PART).enumerate() {
+        add_part(isa, query, keys, &mut sums, first, part);
     }
     for i in 0..Q {
         for t in 0..T {
@@ -37,21 +35,21 @@ pub(super) fn dot<I: Isa, const Q: usize, const T: usize>(
     }
 }
 
-/// Takes the elements of one block, those of `query`, into the sums of [`dot`].
+/// Takes one part of the elements, those of `query`, into the sums of [`dot`].
 #[inline(always)]
-fn add_block<I: Isa, K: Keys, const Q: usize, const T: usize>(
+fn add_part<I: Isa, K: Keys, const Q: usize, const T: usize>(
     isa: I,
     query: &[[f32; MAX_QUERIES]],
     keys: K,
     sums: &mut [[I::Vector; T]; Q],
     first: usize,
-    block: usize,
+    part: usize,
 ) {
-    let start = block * BLOCK;
+    let start = part * K::PART;
     let elements = start..start + query.len();
     let mut parts = [keys.part(isa, first, elements.clone()); T];
-    for t in 1..T {
-        parts[t] = keys.part(isa, first + t, elements.clone());
+    for (t, part) in parts.iter_mut().enumerate() {
+        *part = keys.part(isa, first + t, elements.clone());
     }
     for (d, query) in query.iter().enumerate() {
         let mut key = [isa.splat(0.0); T];

@@ -30,10 +30,12 @@ pub(super) trait Head: Copy {
 
 /// Keys of a head, by tiles of sixteen positions.
 pub(super) trait Keys: Copy {
-    /// Elements of a tile that share a scale.
+    /// Elements of a key that are taken together: those that share a scale.
+    const PART: usize;
+    /// So many elements of a tile.
     type Part<I: Isa>: Copy;
 
-    /// `elements` of a tile: a block of [`BLOCK`], or what is left of the key behind the last.
+    /// `elements` of a tile: a multiple of [`Self::PART`] and the next, or the key's last.
     fn part<I: Isa>(self, isa: I, tile: usize, elements: Range<usize>) -> Self::Part<I>;
     /// The part's element `i` at the tile's positions.
     fn lanes<I: Isa>(isa: I, part: Self::Part<I>, i: usize) -> I::Vector;
@@ -102,6 +104,7 @@ pub(super) struct F16Keys<'a> {
 }
 
 impl<'a> Keys for F16Keys<'a> {
+    const PART: usize = MAX_HEAD_DIM;
     type Part<I: Isa> = &'a [[u16; LANES]];
 
     #[inline(always)]
@@ -212,6 +215,7 @@ pub(super) struct Q8Keys<'a> {
 }
 
 impl<'a> Keys for Q8Keys<'a> {
+    const PART: usize = BLOCK;
     type Part<I: Isa> = (&'a [[i8; LANES]], I::Vector);
 
     #[inline(always)]

@@ -26,15 +26,63 @@ mod tile;
 
 use std::ops::Range;
 
-use onebit_plan::abi::{AttentionShape, BLOCK, CacheForm, KEY_TILE, StepContext};
+use onebit_plan::abi::{AttentionShape, BLOCK, KEY_TILE, StepContext};
 
-use form::{F16Head, Q8Head, Q8Keys};
+use form::{F16Head, Head, Q8Head, Q8Keys};
 use isa::Isa;
 use share::Share;
 use tile::{Query, Scratch};
 
 /// Largest `key_dim` and `value_dim` that attention takes; the compiler refuses larger ones.
 pub const MAX_HEAD_DIM: usize = 256;
+
+/// Defines `attention`, [`onebit_plan::abi::AttentionFn`] for an instruction set, over a function
+/// for each form of the cache. They are not inlined: together they would be one too large for the
+/// compiler to keep either's loops in registers.
+macro_rules! attention_functions {
+    ($isa:expr, #[doc = $doc:literal] #[doc = $safety:literal] $(#[$feature:meta])?) => {
+        #[doc = $doc]
+        ///
+        /// # Safety
+        #[doc = $safety]
+        $(#[$feature])?
+        pub unsafe extern "C" fn attention(
+            context: *const onebit_plan::abi::StepContext,
+            shape: *const onebit_plan::abi::AttentionShape,
+            q: *const f32,
+            out: *mut f32,
+        ) {
+            use onebit_plan::abi::CacheForm;
+            // SAFETY: valid by the contract.
+            match unsafe { &*shape }.cache_form() {
+                // SAFETY: the caller's contract is the callee's.
+                CacheForm::F16 => unsafe { over_f16(context, shape, q, out) },
+                // SAFETY: as above.
+                CacheForm::Q8 => unsafe { over_q8(context, shape, q, out) },
+            }
+        }
+
+        $crate::attention::attention_functions!(over_f16, F16, $isa, $(#[$feature])?);
+        $crate::attention::attention_functions!(over_q8, Q8, $isa, $(#[$feature])?);
+    };
+    ($name:ident, $form:ident, $isa:expr, $(#[$feature:meta])?) => {
+        /// # Safety
+        /// As [`super::run`], on a CPU with the features.
+        $(#[$feature])?
+        #[inline(never)]
+        unsafe fn $name(
+            context: *const onebit_plan::abi::StepContext,
+            shape: *const onebit_plan::abi::AttentionShape,
+            q: *const f32,
+            out: *mut f32,
+        ) {
+            let isa = $isa;
+            // SAFETY: the caller's contract is the callee's.
+            unsafe { super::run::<_, super::$form>(isa, context, shape, q, out) }
+        }
+    };
+}
+use attention_functions;
 
 /// One step as attention sees it.
 struct Step<'a> {
@@ -84,55 +132,6 @@ impl Step<'_> {
         }
     }
 
-    /// Keys and values of one slot and key/value head, up to position `end`.
-    ///
-    /// # Safety
-    /// The cache has the form F16, the slot and the head, and `end <= context`.
-    unsafe fn f16_head(&self, slot: usize, head: usize, end: usize) -> F16Head<'_> {
-        let shape = self.shape;
-        let (key_dim, value_dim) = (shape.key_dim as usize, shape.value_dim as usize);
-        let (keys, values) = (shape.key_offset as usize, shape.value_offset as usize);
-        let of_head = shape.context as usize * head;
-        let tiles = end.div_ceil(KEY_TILE);
-        F16Head {
-            // SAFETY: whole key tiles fit in the context.
-            keys: unsafe { self.part(slot, keys + 2 * of_head * key_dim, tiles * key_dim) },
-            // SAFETY: inside the head's values.
-            values: unsafe { self.part(slot, values + 2 * of_head * value_dim, end * value_dim) },
-            key_dim,
-            value_dim,
-        }
-    }
-
-    /// As [`Self::f16_head`], of a cache of the form Q8.
-    ///
-    /// # Safety
-    /// As there.
-    unsafe fn q8_head(&self, slot: usize, head: usize, end: usize) -> Q8Head<'_> {
-        let shape = self.shape;
-        let (key_dim, value_dim) = (shape.key_dim as usize, shape.value_dim as usize);
-        let (keys, values) = (shape.key_offset as usize, shape.value_offset as usize);
-        let (of_head, of_all) = (shape.context as usize * head, q8_positions(shape));
-        let (key_blocks, value_blocks) = (key_dim / BLOCK, value_dim / BLOCK);
-        let key_scales = keys + of_all * key_dim + 2 * of_head * key_blocks;
-        let value_scales = values + of_all * value_dim + 2 * of_head * value_blocks;
-        let tiles = end.div_ceil(KEY_TILE);
-        Q8Head {
-            keys: Q8Keys {
-                // SAFETY: whole key tiles fit in the context.
-                codes: unsafe { self.part(slot, keys + of_head * key_dim, tiles * key_dim) },
-                // SAFETY: as above.
-                scales: unsafe { self.part(slot, key_scales, tiles * key_blocks) },
-                dim: key_dim,
-            },
-            // SAFETY: inside the head's values.
-            values: unsafe { self.part(slot, values + of_head * value_dim, end * value_dim) },
-            // SAFETY: sixteen positions have a whole number of sixteens, and fit in the context.
-            value_scales: unsafe { self.part(slot, value_scales, tiles * value_blocks) },
-            value_dim,
-        }
-    }
-
     /// `count` items at byte `offset` of a slot.
     ///
     /// # Safety
@@ -147,19 +146,86 @@ impl Step<'_> {
     }
 }
 
+/// How a cache keeps keys and values.
+trait Form {
+    type Head<'a>: Head;
+
+    /// Keys and values of one slot and key/value head, up to position `end`.
+    ///
+    /// # Safety
+    /// The cache has this form, the slot and the head, and `end <= context`.
+    unsafe fn head<'a>(step: &'a Step<'_>, slot: usize, head: usize, end: usize) -> Self::Head<'a>;
+}
+
+/// [`CacheForm::F16`]
+struct F16;
+
+/// [`CacheForm::Q8`]
+struct Q8;
+
+impl Form for F16 {
+    type Head<'a> = F16Head<'a>;
+
+    unsafe fn head<'a>(step: &'a Step<'_>, slot: usize, head: usize, end: usize) -> F16Head<'a> {
+        let shape = step.shape;
+        let (key_dim, value_dim) = (shape.key_dim as usize, shape.value_dim as usize);
+        let (keys, values) = (shape.key_offset as usize, shape.value_offset as usize);
+        let of_head = shape.context as usize * head;
+        let tiles = end.div_ceil(KEY_TILE);
+        F16Head {
+            // SAFETY: whole key tiles fit in the context.
+            keys: unsafe { step.part(slot, keys + 2 * of_head * key_dim, tiles * key_dim) },
+            // SAFETY: inside the head's values.
+            values: unsafe { step.part(slot, values + 2 * of_head * value_dim, end * value_dim) },
+            key_dim,
+            value_dim,
+        }
+    }
+}
+
+impl Form for Q8 {
+    type Head<'a> = Q8Head<'a>;
+
+    unsafe fn head<'a>(step: &'a Step<'_>, slot: usize, head: usize, end: usize) -> Q8Head<'a> {
+        let shape = step.shape;
+        let (key_dim, value_dim) = (shape.key_dim as usize, shape.value_dim as usize);
+        let (keys, values) = (shape.key_offset as usize, shape.value_offset as usize);
+        let (of_head, of_all) = (shape.context as usize * head, q8_positions(shape));
+        let (key_blocks, value_blocks) = (key_dim / BLOCK, value_dim / BLOCK);
+        let key_scales = keys + of_all * key_dim + 2 * of_head * key_blocks;
+        let value_scales = values + of_all * value_dim + 2 * of_head * value_blocks;
+        let tiles = end.div_ceil(KEY_TILE);
+        Q8Head {
+            keys: Q8Keys {
+                // SAFETY: whole key tiles fit in the context.
+                codes: unsafe { step.part(slot, keys + of_head * key_dim, tiles * key_dim) },
+                // SAFETY: as above.
+                scales: unsafe { step.part(slot, key_scales, tiles * key_blocks) },
+                dim: key_dim,
+            },
+            // SAFETY: inside the head's values.
+            values: unsafe { step.part(slot, values + of_head * value_dim, end * value_dim) },
+            // SAFETY: sixteen positions have a whole number of sixteens, and fit in the context.
+            value_scales: unsafe { step.part(slot, value_scales, tiles * value_blocks) },
+            value_dim,
+        }
+    }
+}
+
 /// Positions of all heads: the codes of a slot's keys come to `key_dim` bytes for each.
 fn q8_positions(shape: &AttentionShape) -> usize {
     shape.kv_heads as usize * shape.context as usize
 }
 
-/// [`onebit_plan::abi::AttentionFn`] over any instruction set: this thread's share of the step.
+/// [`onebit_plan::abi::AttentionFn`] over any instruction set and one form of the cache: this
+/// thread's share of the step.
 ///
 /// # Safety
-/// `context`, `shape` and what they point at are valid and fit each other; `key_dim` and
+/// `context`, `shape` and what they point at are valid, fit each other and have the form `F`; `key_dim` and
 /// `value_dim` are at most [`MAX_HEAD_DIM`]; slots and positions lie inside the cache, which no
 /// thread writes meanwhile; rows of one slot stand together, in ascending order of position.
 #[inline(always)]
-unsafe fn run<I: Isa>(
+unsafe fn run<I: Isa, F: Form>(
     isa: I,
     context: *const StepContext,
     shape: *const AttentionShape,
@@ -197,7 +263,7 @@ unsafe fn run<I: Isa>(
             let lengths = group.clone().map(|row| step.visible(row).len());
             let mine = share.take(lengths, per_kv_head);
             // SAFETY: the contract, and shares of two threads do not overlap.
-            unsafe { attend(isa, &step, group.start, kv_head, mine, &mut scratch) };
+            unsafe { attend::<I, F>(isa, &step, group.start, kv_head, mine, &mut scratch) };
         }
     }
 }
@@ -208,7 +274,7 @@ unsafe fn run<I: Isa>(
 /// # Safety
 /// As [`run`]; no other thread computes these queries.
 #[inline(always)]
-unsafe fn attend<I: Isa>(
+unsafe fn attend<I: Isa, F: Form>(
     isa: I,
     step: &Step<'_>,
     first_row: usize,
@@ -229,17 +295,8 @@ unsafe fn attend<I: Isa>(
             // SAFETY: the member is a query of this group, and asked for once.
             unsafe { step.query(row, kv_head * per_kv_head + member % per_kv_head) }
         };
-        match step.shape.cache_form() {
-            CacheForm::F16 => {
-                // SAFETY: the slot and the last row's positions lie inside the cache.
-                let head = unsafe { step.f16_head(slot, kv_head, end) };
-                scratch.run(isa, step.shape, head, members, query);
-            }
-            CacheForm::Q8 => {
-                // SAFETY: as above.
-                let head = unsafe { step.q8_head(slot, kv_head, end) };
-                scratch.run(isa, step.shape, head, members, query);
-            }
-        }
+        // SAFETY: the slot and the last row's positions lie inside the cache.
+        let head = unsafe { F::head(step, slot, kv_head, end) };
+        scratch.run(isa, step.shape, head, members, query);
     }
 }

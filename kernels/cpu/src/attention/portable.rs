@@ -125,18 +125,10 @@ impl Isa for Portable {
     }
 }
 
-/// [`onebit_plan::abi::AttentionFn`] in plain Rust.
-///
-/// # Safety
-/// As [`super::run`].
-pub unsafe extern "C" fn attention(
-    context: *const StepContext,
-    shape: *const AttentionShape,
-    q: *const f32,
-    out: *mut f32,
-) {
-    // SAFETY: the caller's contract is the callee's.
-    unsafe { super::run(Portable, context, shape, q, out) }
+super::attention_functions! {
+    Portable,
+    /// [`onebit_plan::abi::AttentionFn`] in plain Rust.
+    /// As [`super::run`].
 }
 
 /// [`onebit_plan::abi::KvWriteFn`] in plain Rust.

@@ -432,7 +432,7 @@ fn extremes_become_codes_that_show_them() {
     assert_eq!((codes[5], scale), (2, f32::powi(2.0, -24)));
     let (codes, scale) = written(1.0);
     assert_eq!((codes[0], codes[5], codes[6]), (63, 127, -32));
-    assert!(scale >= 1.0 / 127.0 && scale < 1.001 / 127.0, "{scale}");
+    assert!((1.0 / 127.0..1.001 / 127.0).contains(&scale), "{scale}");
     let (codes, scale) = written(127.0);
     assert_eq!((codes[0], codes[5], codes[6], scale), (64, 127, -32, 1.0));
 }

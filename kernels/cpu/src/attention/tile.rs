@@ -262,13 +262,13 @@ fn score_tiles<I: Isa, const Q: usize>(
     while t < tiles.end {
         let left = tiles.end - t;
         if left >= 4 && const { fits::<I>(Q, 4) } {
-            dot::<I, Q, 4>(isa, query, keys, scores, t);
+            dot::<I, _, Q, 4>(isa, query, keys, scores, t);
             t += 4;
         } else if left >= 2 && const { fits::<I>(Q, 2) } {
-            dot::<I, Q, 2>(isa, query, keys, scores, t);
+            dot::<I, _, Q, 2>(isa, query, keys, scores, t);
             t += 2;
         } else {
-            dot::<I, Q, 1>(isa, query, keys, scores, t);
+            dot::<I, _, Q, 1>(isa, query, keys, scores, t);
             t += 1;
         }
     }

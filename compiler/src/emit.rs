@@ -153,9 +153,6 @@ fn vulkan_part(
     match options.vulkan {
         Vulkan::Without => Ok((None, None)),
         _ if array => Ok((None, Some("its weights are in the form of the npu".into()))),
-        _ if cpu.cache == CacheForm::Q8 => {
-            Ok((None, Some("its cache has no form of 8-bit codes yet".into())))
-        }
         Vulkan::Required => Ok((Some(vulkan::lower(graph, info, gpu_options, store)?), None)),
         Vulkan::WherePossible => match vulkan::lower(graph, info, gpu_options, store) {
             Ok(program) => Ok((Some(program), None)),

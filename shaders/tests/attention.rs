@@ -10,6 +10,7 @@ use examples::{bias, merge_prologue, rope, shape};
 use gpu::{Gpu, Memory, Noise};
 use half::f16;
 use onebit_ir::RopeStyle;
+use onebit_plan::abi::CacheForm;
 use onebit_plan::gpu::WINDOW_ALIGN;
 use onebit_shaders::attention::{self, AttentionError, KeyValue, MergeOut, Operand, Shape};
 use onebit_shaders::{Immediate, Kernel};
@@ -23,6 +24,30 @@ struct Case {
     places: [u32; 3],
     /// First word of what attention leaves, and of the merged floats.
     outs: [u32; 2],
+}
+
+/// A head's key or value as the cache keeps it.
+fn record(form: CacheForm, x: &[f32]) -> Vec<u32> {
+    let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+    if form == CacheForm::F16 {
+        let bytes: Vec<u8> = x.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
+        return bytes.chunks(4).map(word).collect();
+    }
+    let (mut codes, mut scales) = (Vec::new(), Vec::new());
+    for block in x.chunks(32) {
+        let no_number = block.iter().any(|x| !x.is_finite());
+        let most = block.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let most = if no_number { f32::INFINITY } else { most };
+        let mut scale = f16::from_f32(most / 127.5);
+        while scale.to_f32() < most * (1.0 / 127.0) {
+            scale = f16::from_bits(scale.to_bits() + 1);
+        }
+        // A product that is no number becomes the code 0.
+        codes.extend(block.iter().map(|x| (x / scale.to_f32()).round_ties_even() as i8 as u8));
+        scales.push(scale.to_f32().to_bits());
+    }
+    let padding = vec![scales[0]; scales.len().next_multiple_of(4) - scales.len()];
+    codes.chunks(4).map(word).chain(scales).chain(padding).collect()
 }
 
 impl Case {
@@ -49,7 +74,7 @@ impl Case {
         let slots = rows.iter().map(|(slot, _)| slot + 1).max().expect("rows");
         // What is not written is no number.
         memory.cache =
-            vec![0x7e00_7e00; (attention::cache_bytes(&shape) / 4) as usize * slots as usize];
+            vec![0x7fc0_7e00; (attention::cache_bytes(&shape) / 4) as usize * slots as usize];
         let mut case = Self { shape, rows: rows.to_vec(), memory, places, outs };
         for &(slot, position) in rows {
             let mut noise = Noise::new(u64::from(slot) + 77);
@@ -62,44 +87,48 @@ impl Case {
         case
     }
 
-    /// Halves from the start of the cache to a key or value.
-    fn half_at(&self, slot: u32, head: u32, position: u32, is_key: bool) -> usize {
-        let Shape { kv_heads, key_dim, value_dim, context, .. } = self.shape;
-        let head_halves = |dim: u32| {
-            let lines = (u64::from(context) * u64::from(dim) * 2).div_ceil(WINDOW_ALIGN);
-            ((lines | 1) * WINDOW_ALIGN / 2) as usize
+    /// Words of a key or value of `dim` elements, and from one head of them to the next.
+    fn record_words(&self, dim: u32) -> (usize, usize) {
+        let words = match self.shape.form {
+            CacheForm::F16 => dim / 2,
+            CacheForm::Q8 => dim / 4 + (dim / 32).next_multiple_of(4),
         };
-        let slot = attention::cache_bytes(&self.shape) as usize / 2 * slot as usize;
-        let (dim, first) = if is_key {
-            (key_dim, 0)
-        } else {
-            (value_dim, kv_heads as usize * head_halves(key_dim))
-        };
-        slot + first + head as usize * head_halves(dim) + (position * dim) as usize
+        let lines = (u64::from(self.shape.context) * u64::from(words) * 4).div_ceil(WINDOW_ALIGN);
+        (words as usize, ((lines | 1) * WINDOW_ALIGN / 4) as usize)
+    }
+
+    /// Words from the start of the cache to a key or value.
+    fn word_at(&self, slot: u32, head: u32, position: u32, is_key: bool) -> usize {
+        let Shape { kv_heads, key_dim, value_dim, .. } = self.shape;
+        let slot = attention::cache_bytes(&self.shape) as usize / 4 * slot as usize;
+        let keys = kv_heads as usize * self.record_words(key_dim).1;
+        let (dim, first) = if is_key { (key_dim, 0) } else { (value_dim, keys) };
+        let (record, of_head) = self.record_words(dim);
+        slot + first + head as usize * of_head + position as usize * record
     }
 
     fn remember(&mut self, slot: u32, position: u32, k: &[f32], v: &[f32]) {
         for (x, dim, is_key) in [(k, self.shape.key_dim, true), (v, self.shape.value_dim, false)] {
-            for head in 0..self.shape.kv_heads {
-                let at = self.half_at(slot, head, position, is_key);
-                for i in 0..dim as usize {
-                    let bits = f16::from_f32(x[head as usize * dim as usize + i]).to_bits();
-                    let word = &mut self.memory.cache[(at + i) / 2];
-                    let shift = (at + i) % 2 * 16;
-                    *word = *word & !(0xffff << shift) | u32::from(bits) << shift;
-                }
+            for (head, x) in (0..).zip(x.chunks(dim as usize)) {
+                let at = self.word_at(slot, head, position, is_key);
+                let record = record(self.shape.form, x);
+                self.memory.cache[at..at + record.len()].copy_from_slice(&record);
             }
         }
     }
 
     fn cached(&self, slot: u32, head: u32, position: u32, is_key: bool) -> Vec<f64> {
-        let at = self.half_at(slot, head, position, is_key);
-        let dim = if is_key { self.shape.key_dim } else { self.shape.value_dim };
-        let half = |i: usize| {
-            let bits = (self.memory.cache[i / 2] >> (i % 2 * 16)) as u16;
-            f64::from(f16::from_bits(bits).to_f32())
+        let at = self.word_at(slot, head, position, is_key);
+        let dim = if is_key { self.shape.key_dim } else { self.shape.value_dim } as usize;
+        let words = &self.memory.cache[at..];
+        let half = |i: usize| f16::from_bits((words[i / 2] >> (i % 2 * 16)) as u16).to_f64();
+        let code = |i: usize| f64::from(words[i / 4].to_le_bytes()[i % 4] as i8);
+        let scale = |i: usize| f64::from(f32::from_bits(words[dim / 4 + i / 32]));
+        let element = |i| match self.shape.form {
+            CacheForm::F16 => half(i),
+            CacheForm::Q8 => code(i) * scale(i),
         };
-        (at..at + dim as usize).map(half).collect()
+        (0..dim).map(element).collect()
     }
 
     /// The operands as floats in the arena.
@@ -236,13 +265,17 @@ impl Case {
                     let at = place + (row as u32 * self.shape.kv_heads + head) * dim;
                     let wanted = self.memory.floats(at, dim as usize);
                     let found = self.cached(slot, head, position, is_key);
-                    for (found, wanted) in found.iter().zip(&wanted) {
-                        // Drivers may round to f16 towards zero.
-                        let off = (found - f64::from(*wanted)).abs();
-                        assert!(
-                            off <= f64::from(wanted.abs()) / 1024.0 + 1e-7,
-                            "{found} for {wanted}"
-                        );
+                    for (i, (found, x)) in found.iter().zip(&wanted).enumerate() {
+                        let block = &wanted[i / 32 * 32..];
+                        let block = &block[..block.len().min(32)];
+                        let most = block.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                        let bound = match self.shape.form {
+                            // Drivers may round to f16 towards zero.
+                            CacheForm::F16 => x.abs() / 1024.0 + 1e-7,
+                            CacheForm::Q8 => most / 127.0 * 0.501,
+                        };
+                        let off = (found - f64::from(*x)).abs();
+                        assert!(off <= f64::from(bound), "{found} for {x}");
                     }
                 }
             }
@@ -252,6 +285,13 @@ impl Case {
 
 fn bits(floats: &[f32]) -> Vec<u32> {
     floats.iter().map(|x| x.to_bits()).collect()
+}
+
+/// The shape with each form of the cache that takes it.
+fn forms(shape: Shape) -> Vec<Shape> {
+    let codes = [shape.key_dim, shape.value_dim].iter().all(|dim| dim.is_multiple_of(32));
+    let codes = codes.then_some(Shape { form: CacheForm::Q8, ..shape });
+    std::iter::once(shape).chain(codes).collect()
 }
 
 #[test]
@@ -268,7 +308,12 @@ fn every_shape_and_split_gives_the_right_sums() {
         (3, 3, 40, 1),
         (3, 3, 40, 4),
     ] {
-        Case::new(shape(heads, kv_heads, dim, 1008), splits, &rows).check_all(&gpu, splits);
+        let halves = shape(heads, kv_heads, dim, 1008);
+        // One of few splits and one of many show the form with each size of heads.
+        let forms = if (heads, splits) == (9, 1) { vec![halves] } else { forms(halves) };
+        for shape in forms {
+            Case::new(shape, splits, &rows).check_all(&gpu, splits);
+        }
     }
 }
 
@@ -286,7 +331,9 @@ fn windows_caps_and_unequal_heads() {
         (1, Shape { value_dim: 96, out_stride: 8 * 96 + 32, ..plain }),
         (8, Shape { key_dim: 192, value_dim: 128, out_stride: 8 * 128, ..plain }),
     ];
-    for (splits, shape) in cases {
+    let form = CacheForm::Q8;
+    let codes = [2, 4, 6].map(|i: usize| (cases[i].0, Shape { form, ..cases[i].1 }));
+    for (splits, shape) in cases.into_iter().chain(codes) {
         Case::new(shape, splits, &rows).check_all(&gpu, splits);
     }
 }
@@ -295,9 +342,9 @@ fn windows_caps_and_unequal_heads() {
 #[test]
 fn a_row_does_not_depend_on_others() {
     let Some(gpu) = Gpu::open() else { return };
-    let shape = shape(6, 2, 64, 512);
     let rows = [(2, 400), (0, 31), (3, 129), (1, 0)];
-    for splits in [1, 4] {
+    let [halves, codes] = forms(shape(6, 2, 64, 512))[..] else { panic!("two forms") };
+    for (splits, shape) in [(1, halves), (4, halves), (1, codes), (4, codes)] {
         let together = Case::new(shape, splits, &rows).check_all(&gpu, splits);
         for (i, &row) in rows.iter().enumerate() {
             let alone = Case::new(shape, splits, &[row]).check_all(&gpu, splits);
@@ -311,7 +358,12 @@ fn a_row_does_not_depend_on_others() {
 #[test]
 fn a_prompt_has_the_bits_of_single_steps() {
     let Some(gpu) = Gpu::open() else { return };
-    let shape = shape(4, 2, 64, 256);
+    for shape in forms(shape(4, 2, 64, 256)) {
+        prompt_and_steps(&gpu, shape);
+    }
+}
+
+fn prompt_and_steps(gpu: &Gpu, shape: Shape) {
     let splits = 4;
     let rows: Vec<(u32, u32)> = (60..75).map(|position| (0, position)).collect();
     let mut prompt = Case::new(shape, splits, &rows);
@@ -320,13 +372,13 @@ fn a_prompt_has_the_bits_of_single_steps() {
     prompt.memory.cache = first.memory.cache.clone();
     let [q, k, v] = prompt.operands();
     let write = attention::cache_write(&shape, k, v).expect("a write");
-    prompt.run(&gpu, &write, [2, rows.len() as u32, 1], 0);
-    let together = prompt.attend(&gpu, splits, q, KeyValue::Cached);
+    prompt.run(gpu, &write, [2, rows.len() as u32, 1], 0);
+    let together = prompt.attend(gpu, splits, q, KeyValue::Cached);
     let mut cache = first.memory.cache;
     for (i, &row) in rows.iter().enumerate() {
         let mut step = Case::new(shape, splits, &[row]);
         step.memory.cache = cache;
-        let alone = step.attend(&gpu, splits, q, KeyValue::Fresh { k, v });
+        let alone = step.attend(gpu, splits, q, KeyValue::Fresh { k, v });
         cache = step.memory.cache;
         let width = shape.out_stride as usize;
         assert_eq!(bits(&alone), bits(&together[i * width..][..width]), "{row:?}");
@@ -337,16 +389,20 @@ fn a_prompt_has_the_bits_of_single_steps() {
 #[test]
 fn programs_of_operands_run_inside() {
     let Some(gpu) = Gpu::open() else { return };
-    for style in RopeStyle::ALL {
-        for splits in [1, 4] {
-            inside(&gpu, style, splits);
+    for shape in forms(shape(14, 2, 64, 512)) {
+        // The form changes nothing about programs: one style shows that.
+        let styles =
+            if shape.form == CacheForm::F16 { &RopeStyle::ALL[..] } else { &RopeStyle::ALL[..1] };
+        for &style in styles {
+            for splits in [1, 4] {
+                inside(&gpu, shape, style, splits);
+            }
         }
     }
 }
 
-fn inside(gpu: &Gpu, style: RopeStyle, splits: u32) {
+fn inside(gpu: &Gpu, shape: Shape, style: RopeStyle, splits: u32) {
     use onebit_shaders::rows::{self, RowsKind};
-    let shape = shape(14, 2, 64, 512);
     let rows = [(0, 300), (1, 17)];
     let programs = [rope(14, 64, 64, style), rope(2, 64, 32, style), bias(128)];
     let mut case = Case::new(shape, splits, &rows);
@@ -445,8 +501,10 @@ fn merges_quantise() {
 fn what_is_no_number_stays_visible() {
     let Some(gpu) = Gpu::open() else { return };
     let plain = shape(4, 2, 64, 256);
-    for (splits, softcap) in [(1, 0.0), (4, 0.0), (4, 20.0)] {
-        let shape = Shape { softcap, ..plain };
+    let cases = [(1, 0.0), (4, 0.0), (4, 20.0)].into_iter();
+    let cases = cases.flat_map(|case| forms(plain).into_iter().map(move |shape| (case, shape)));
+    for ((splits, softcap), shape) in cases {
+        let shape = Shape { softcap, ..shape };
         let mut case = Case::new(shape, splits, &[(0, 150)]);
         let (nan, fine) = (vec![f32::NAN; 128], vec![0.5; 128]);
         let spoilt = [&fine[..64], &nan[64..]].concat();
@@ -456,6 +514,36 @@ fn what_is_no_number_stays_visible() {
         let out = case.attend(&gpu, splits, q, KeyValue::Fresh { k, v });
         assert!(out[..128].iter().all(|x| x.is_finite()));
         assert!(out[128..].iter().all(|x| x.is_nan()));
+    }
+}
+
+/// As [`what_is_no_number_stays_visible`], of the step's own value, and what the smallest become.
+#[test]
+fn extremes_of_a_step_become_codes_that_show_them() {
+    let Some(gpu) = Gpu::open() else { return };
+    let shape = Shape { form: CacheForm::Q8, ..shape(2, 2, 64, 64) };
+    for (x, shows) in [
+        (f32::NAN, true),
+        (f32::INFINITY, true),
+        (f32::NEG_INFINITY, true),
+        (f32::MAX, true),
+        (0.0, false),
+        (1e-44, false),
+        (1e-6, false),
+        (3e4, false),
+    ] {
+        let mut case = Case::new(shape, 1, &[(0, 0)]);
+        case.memory.arena[case.places[2] as usize + 64..][..64].fill(0.0_f32.to_bits());
+        case.memory.arena[case.places[2] as usize + 70] = x.to_bits();
+        let [q, k, v] = case.operands();
+        let out = case.attend(&gpu, 1, q, KeyValue::Fresh { k, v });
+        assert!(out[..64].iter().chain(&out[96..]).all(|x| x.is_finite()), "{x:e}");
+        assert_eq!(out[64..96].iter().all(|x| x.is_nan()), shows, "{x:e}: {:?}", &out[64..96]);
+        if !shows {
+            assert!((out[70] - x).abs() <= x / 254.0 + 4e-6, "{} for {x:e}", out[70]);
+        }
+        let cached = case.attend(&gpu, 1, q, KeyValue::Cached);
+        assert_eq!(bits(&cached), bits(&out), "{x:e}");
     }
 }
 
@@ -471,6 +559,8 @@ fn sizes_and_refusals() {
     let q = Operand::Floats { stride: 256 };
     let error = |shape: Shape| attention::kernel(&shape, 4, q, KeyValue::Cached).err();
     assert_eq!(error(Shape { key_dim: 60, ..plain }), Some(AttentionError::HeadWidth { dim: 60 }));
+    let codes = Shape { form: CacheForm::Q8, key_dim: 72, ..plain };
+    assert_eq!(error(codes), Some(AttentionError::HeadBlocks { dim: 72 }));
     let heads = AttentionError::Heads { heads: 4, kv_heads: 3 };
     assert_eq!(error(Shape { kv_heads: 3, ..plain }), Some(heads));
     let stride = AttentionError::Stride { stride: 258 };

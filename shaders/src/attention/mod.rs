@@ -1,22 +1,23 @@
-//! Causal attention over an f16 cache, with the positions of a row split over workgroups.
+//! Causal attention over a cache, with the positions of a row split over workgroups.
 //!
 //! # Who does what
 //! A workgroup has one row, one *split* of the positions that the row sees, and the query heads
 //! of one key/value head, or a part of them where there are many. Eight neighbouring invocations
-//! have a position at a time; each holds every eighth 16-byte word of its key and value. They
+//! have a position at a time; each holds every eighth eight elements of its key and value. They
 //! keep a running maximum and sum of their own; all of a workgroup meet at the end only, all
 //! splits of a row in a merge.
 //!
 //! # What a row's result depends on
 //! On its position and its slot's cache, bit for bit: which positions an invocation takes, and
 //! in which order, follow from the position alone. A key or value that comes fresh from the step
-//! is rounded to f16 first, so that it does not matter either.
+//! is rounded as the cache is first, so that it does not matter either.
 //!
 //! # The cache
-//! Of a layer and slot: keys `f16[kv_heads][context][key_dim]`, then values. Each head ends with
-//! as many zeros as make its size an odd multiple of 256 bytes: heads a power of two apart would
+//! Of a layer and slot: keys `[kv_heads][context]`, then values, of records of one head at one
+//! position: `f16[key_dim]`, or codes and scales (`form.rs`). Each head ends with as many zeros as make its size an odd multiple of 256 bytes: heads a power of two apart would
 //! begin in the same memory channel. Scores are kept in units of log2, for `exp2`.
 
+mod form;
 mod merge;
 mod operand;
 mod reduce;
@@ -24,7 +25,7 @@ mod tile;
 mod write;
 
 use onebit_ir::rows::RowProgram;
-use onebit_plan::abi::AttentionShape;
+use onebit_plan::abi::{AttentionShape, CacheForm};
 use onebit_plan::gpu::{WINDOW_ALIGN, binding, step};
 
 pub use merge::{MergeOut, emit_merge, merge_kernel};
@@ -37,7 +38,7 @@ use crate::rows::{RowsKind, Unfit, fingerprint};
 const SUMS: u32 = 64;
 /// Invocations that share a position.
 const TEAM: u32 = 8;
-/// Elements of a 16-byte word of the cache.
+/// Elements that an invocation holds together: in f16, a 16-byte word of the cache.
 const WORD: u32 = 8;
 /// Fewest positions of a split, unless the row sees fewer: a split costs its merge a read.
 const LEAST_SHARE: u32 = 128;
@@ -59,13 +60,27 @@ pub struct Shape {
     pub softcap: f32,
     /// Floats between two rows of the output.
     pub out_stride: u32,
+    /// How the cache keeps keys and values.
+    pub form: CacheForm,
 }
 
 impl From<&AttentionShape> for Shape {
     fn from(shape: &AttentionShape) -> Self {
         let &AttentionShape { heads, kv_heads, key_dim, value_dim, context, .. } = shape;
         let &AttentionShape { window, scale, softcap, out_stride, .. } = shape;
-        Self { heads, kv_heads, key_dim, value_dim, context, window, scale, softcap, out_stride }
+        let form = shape.cache_form();
+        Self {
+            heads,
+            kv_heads,
+            key_dim,
+            value_dim,
+            context,
+            window,
+            scale,
+            softcap,
+            out_stride,
+            form,
+        }
     }
 }
 
@@ -94,6 +109,8 @@ pub enum KeyValue<'a> {
 pub enum AttentionError {
     #[error("heads of {dim} elements; the GPU wants a multiple of 8 from 8 to 512")]
     HeadWidth { dim: u32 },
+    #[error("heads of {dim} elements; a cache of 8-bit codes keeps blocks of 32")]
+    HeadBlocks { dim: u32 },
     #[error("{heads} query heads over {kv_heads} key/value heads")]
     Heads { heads: u32, kv_heads: u32 },
     #[error("output rows {stride} floats apart; the GPU wants a multiple of 4")]
@@ -124,7 +141,7 @@ pub fn cache_bytes(shape: &Shape) -> u64 {
 
 /// Bytes from one head of the cache to the next: an odd multiple of [`WINDOW_ALIGN`].
 fn head_bytes(shape: &Shape, dim: u32) -> u64 {
-    let bytes = u64::from(shape.context) * u64::from(dim) * 2;
+    let bytes = u64::from(shape.context) * u64::from(form::record_words(shape, dim)) * 16;
     let lines = bytes.div_ceil(WINDOW_ALIGN);
     (lines + u64::from(lines % 2 == 0)) * WINDOW_ALIGN
 }
@@ -185,6 +202,7 @@ pub fn kernel(
     if let KeyValue::Fresh { .. } = kv {
         source.line("if own {");
         fresh.iter().for_each(|operand| operand.emit(&mut source));
+        form::quantise(&mut source, shape);
         source.line("if part == 0u {");
         write::store(&mut source, shape);
         source.line("}\n}");
@@ -208,6 +226,9 @@ fn check(shape: &Shape) -> Result<(), AttentionError> {
     for dim in [key_dim, value_dim] {
         if !dim.is_multiple_of(WORD) || dim == 0 || dim > SUMS * TEAM {
             return Err(AttentionError::HeadWidth { dim });
+        }
+        if !form::takes(shape.form, dim) {
+            return Err(AttentionError::HeadBlocks { dim });
         }
     }
     if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) {
@@ -274,15 +295,6 @@ fn declare_shares(source: &mut Source, shape: &Shape, splits: u32) {
 /// A score that no query and key have; finite, so that the difference of two is 0.
 const LOWEST: &str = "-1.0e30";
 
-/// Declares `halves(a: vec4<f32>, b: vec4<f32>) -> vec4<u32>`: eight floats as f16.
-fn declare_halves(source: &mut Source) {
-    source.declare(
-        "fn halves(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
-    return vec4<u32>(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
-}",
-    );
-}
-
 /// Names word 0 of the row's slot in the layer's cache, and the first words of the keys and the
 /// values of head `kv`.
 fn declare_bases(source: &mut Source, shape: &Shape) {
@@ -296,7 +308,7 @@ fn declare_bases(source: &mut Source, shape: &Shape) {
     source.line(format!("let values = slot + {values}u + kv * {value_head}u;"));
 }
 
-/// 16-byte words of a head's position.
+/// Eights of a head's elements: in f16, the 16-byte words of a position.
 fn words(dim: u32) -> u32 {
     dim / WORD
 }

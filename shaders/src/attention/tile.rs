@@ -1,8 +1,8 @@
 //! The loop over positions: scores, the running maximum and the sums.
 
 use super::{
-    KeyValue, LOWEST, Shape, TEAM, Tiling, declare_bases, declare_halves, declare_row,
-    declare_shares, out_word, partial_words, words,
+    KeyValue, LOWEST, Shape, TEAM, Tiling, declare_bases, declare_row, declare_shares, form,
+    out_word, partial_words, words,
 };
 use crate::kernel::Source;
 use crate::rows::functions::{declare_bounded, float};
@@ -24,7 +24,7 @@ enum Side {
 }
 
 impl Side {
-    /// Begins the names of its words: `k0_1` is word 1 of the invocation's of position 0.
+    /// Begins the names of its eights: `k0_1` is eight 1 of the invocation's of position 0.
     fn letter(self) -> &'static str {
         match self {
             Self::Key => "k",
@@ -121,13 +121,13 @@ impl Tile<'_> {
             ));
         }
         for side in [Side::Key, Side::Value] {
-            let (letter, base, of_row) = (side.letter(), side.base(), words(self.dim(side)));
+            let (letter, base, dim) = (side.letter(), side.base(), self.dim(side));
+            let of_row = form::record_words(self.shape, dim);
             for i in 0..self.tiling.each {
+                let record = format!("{base} + {prefix}at{i} * {of_row}u");
                 for w in 0..self.held(side) {
-                    let word = self.word(side, w);
-                    source.line(format!(
-                        "{keyword}{prefix}{letter}{i}_{w} = {cache}[{base} + {prefix}at{i} * {of_row}u + {word}];"
-                    ));
+                    let held = form::load(self.shape, cache, &record, dim, &self.word(side, w));
+                    source.line(format!("{keyword}{prefix}{letter}{i}_{w} = {held};"));
                 }
             }
         }
@@ -140,12 +140,12 @@ impl Tile<'_> {
         }
     }
 
-    /// Words that an invocation holds of a position.
+    /// Eights that an invocation holds of a position.
     fn held(&self, side: Side) -> u32 {
         words(self.dim(side)).div_ceil(TEAM)
     }
 
-    /// The place of an invocation's word `w` in its position, one within it where there is none.
+    /// The place of an invocation's eight `w` in its position, one within it where there is none.
     fn word(&self, side: Side, w: u32) -> String {
         let place = format!("j + {}u", w * TEAM);
         let of_row = words(self.dim(side));
@@ -166,8 +166,11 @@ impl Tile<'_> {
         self.load(source, "(tile + 1u)", "let ", "next_");
         self.positions(source);
         self.settle(source);
-        self.unpack(source);
-        (0..self.tiling.heads).for_each(|h| self.head(source, h));
+        // Keys are done with before values become floats: registers hold one side at a time.
+        self.unpack(source, Side::Key);
+        (0..self.tiling.heads).for_each(|h| self.weights(source, h));
+        self.unpack(source, Side::Value);
+        (0..self.tiling.heads).for_each(|h| self.add(source, h));
         for side in [Side::Key, Side::Value] {
             for i in 0..self.tiling.each {
                 for w in 0..self.held(side) {
@@ -198,63 +201,63 @@ impl Tile<'_> {
         source.line(format!("if q{last} >= position {{"));
         for i in 0..self.tiling.each {
             if let KeyValue::Fresh { .. } = self.kv {
-                declare_halves(source);
                 source.line(format!("if q{i} == position {{"));
                 for side in [Side::Key, Side::Value] {
                     for w in 0..self.held(side) {
                         let (letter, word) = (side.letter(), self.word(side, w));
-                        source.line(format!(
-                            "{letter}{i}_{w} = halves(local_{letter}[({word}) * 2u], local_{letter}[({word}) * 2u + 1u]);"
-                        ));
+                        let own = form::own(source, self.shape, letter, &word);
+                        source.line(format!("{letter}{i}_{w} = {own};"));
                     }
                 }
                 source.line("}");
             }
+            let zeros = form::held_type(self.shape);
             for w in 0..self.held(Side::Value) {
-                source.line(format!("if q{i} > position {{ v{i}_{w} = vec4<u32>(0u); }}"));
+                source.line(format!("if q{i} > position {{ v{i}_{w} = {zeros}(0u); }}"));
             }
         }
         source.line("}");
     }
 
-    /// Words to floats: `fk0_1l` and `fk0_1h` are the halves of `k0_1`.
-    fn unpack(&self, source: &mut Source) {
-        for side in [Side::Key, Side::Value] {
-            for i in 0..self.tiling.each {
-                for w in 0..self.held(side) {
-                    let name = format!("{}{i}_{w}", side.letter());
-                    source.line(format!(
-                        "let f{name}l = vec4<f32>(unpack2x16float({name}.x), unpack2x16float({name}.y));"
-                    ));
-                    source.line(format!(
-                        "let f{name}h = vec4<f32>(unpack2x16float({name}.z), unpack2x16float({name}.w));"
-                    ));
-                }
+    /// Eights to floats: `fk0_1l` and `fk0_1h` are the halves of `k0_1`.
+    fn unpack(&self, source: &mut Source, side: Side) {
+        for i in 0..self.tiling.each {
+            for w in 0..self.held(side) {
+                let name = format!("{}{i}_{w}", side.letter());
+                let [low, high] = form::floats(self.shape, &name);
+                source.line(format!("let f{name}l = {low};\nlet f{name}h = {high};"));
             }
         }
     }
 
-    /// One head's scores over the tile, and what they add.
-    fn head(&self, source: &mut Source, h: u32) {
+    /// One head's weights over the tile, `p{h}_{i}`, and what the maximum's rise leaves of its sums,
+    /// `fade{h}`.
+    fn weights(&self, source: &mut Source, h: u32) {
+        let each = self.tiling.each;
+        source.line(format!("var fade{h}: f32;"));
+        (0..each).for_each(|i| source.line(format!("var p{h}_{i}: f32;")));
         source.line("{");
         self.scores(source, h);
-        let each = self.tiling.each;
         let top = (0..each).fold(format!("m{h}"), |top, i| format!("max({top}, z{i})"));
-        source.line(format!("let top = {top};\nlet fade = exp2(m{h} - top);"));
+        source.line(format!("let top = {top};\nfade{h} = exp2(m{h} - top);"));
         for i in 0..each {
-            source.line(format!("let p{i} = select(0.0, exp2(z{i} - top), seen{i});"));
+            source.line(format!("p{h}_{i} = select(0.0, exp2(z{i} - top), seen{i});"));
         }
-        let sum = (1..each).fold("p0".to_owned(), |sum, i| format!("({sum} + p{i})"));
-        source.line(format!("l{h} = fma(l{h}, fade, {sum});\nm{h} = top;"));
+        let sum = (1..each).fold(format!("p{h}_0"), |sum, i| format!("({sum} + p{h}_{i})"));
+        source.line(format!("l{h} = fma(l{h}, fade{h}, {sum});\nm{h} = top;\n}}"));
+    }
+
+    /// Adds the tile's weighted values to one head's sums.
+    fn add(&self, source: &mut Source, h: u32) {
         for w in 0..self.held(Side::Value) {
             for part in ["l", "h"] {
-                let sum = (0..each).fold(format!("a{h}_{w}{part} * fade"), |sum, i| {
-                    format!("fma(vec4<f32>(p{i}), fv{i}_{w}{part}, {sum})")
+                let faded = format!("a{h}_{w}{part} * fade{h}");
+                let sum = (0..self.tiling.each).fold(faded, |sum, i| {
+                    format!("fma(vec4<f32>(p{h}_{i}), fv{i}_{w}{part}, {sum})")
                 });
                 source.line(format!("a{h}_{w}{part} = {sum};"));
             }
         }
-        source.line("}");
     }
 
     /// `z{i}`: score of position i, in units of log2; [`LOWEST`] where the row does not see it.

@@ -3,8 +3,7 @@
 use onebit_plan::gpu::binding;
 
 use super::{
-    AttentionError, Operand, Shape, check, declare_bases, declare_halves, declare_row, fingerprint,
-    operand, words,
+    AttentionError, Operand, Shape, check, declare_bases, declare_row, fingerprint, form, operand,
 };
 use crate::kernel::{Kernel, Source};
 
@@ -32,6 +31,7 @@ pub fn cache_write(
     declare_bases(&mut source, shape);
     operands.iter().for_each(|operand| operand.read_rotation(&mut source));
     operands.iter().for_each(|operand| operand.emit(&mut source));
+    form::quantise(&mut source, shape);
     store(&mut source, shape);
     let Shape { kv_heads, key_dim, value_dim, .. } = shape;
     let digest = fingerprint(&format!("{shape:?} {k:?} {v:?}"));
@@ -39,15 +39,15 @@ pub fn cache_write(
     Ok(source.finish(name, WORKGROUP))
 }
 
-/// Stores `local_k` and `local_v` as the row's own.
+/// Stores the row's own key and value, after [`form::quantise`].
 pub fn store(source: &mut Source, shape: &Shape) {
-    declare_halves(source);
     let cache = source.write(binding::CACHE);
     for (letter, base, dim) in [("k", "keys", shape.key_dim), ("v", "values", shape.value_dim)] {
-        let of_row = words(dim);
+        let of_row = form::record_words(shape, dim);
+        let word = form::own_word(source, shape, letter, dim);
         source.line(format!(
             "for (var w = lane; w < {of_row}u; w += WORKGROUP) {{
-    {cache}[{base} + position * {of_row}u + w] = halves(local_{letter}[w * 2u], local_{letter}[w * 2u + 1u]);
+    {cache}[{base} + position * {of_row}u + w] = {word};
 }}"
         ));
     }

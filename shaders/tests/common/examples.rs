@@ -4,6 +4,7 @@
 
 use onebit_ir::rows::{Arg, Expr, Rotate, RowProgram, Store};
 use onebit_ir::{Function, RopeStyle};
+use onebit_plan::abi::CacheForm;
 use onebit_shaders::attention::{self, KeyValue, MergeOut, Operand, Shape};
 use onebit_shaders::rows::{self, Place, RowsKind};
 use onebit_shaders::{Kernel, Source, pick};
@@ -186,6 +187,7 @@ pub fn shape(heads: u32, kv_heads: u32, dim: u32, context: u32) -> Shape {
         scale: 1.0 / (dim as f32).sqrt(),
         softcap: 0.0,
         out_stride: heads * dim,
+        form: CacheForm::F16,
     }
 }
 
@@ -212,7 +214,10 @@ pub fn kernels() -> Vec<Kernel> {
     for (heads, kv_heads, dim) in
         [(9, 3, 64), (16, 8, 128), (32, 8, 128), (28, 4, 128), (4, 1, 256)]
     {
-        kernels.extend(attention_kernels(&shape(heads, kv_heads, dim, 4096)));
+        let halves = shape(heads, kv_heads, dim, 4096);
+        kernels.extend(attention_kernels(&halves));
+        kernels.extend(merge_kernels(&halves));
+        kernels.extend(attention_kernels(&Shape { form: CacheForm::Q8, ..halves }));
     }
     kernels
 }
@@ -229,6 +234,11 @@ fn attention_kernels(shape: &Shape) -> Vec<Kernel> {
         attention::kernel(shape, 16, q, fresh).expect("attention"),
         attention::kernel(shape, 1, q, KeyValue::Cached).expect("attention"),
         attention::cache_write(shape, k, v).expect("a write"),
+    ]
+}
+
+fn merge_kernels(shape: &Shape) -> Vec<Kernel> {
+    vec![
         attention::merge_kernel(shape, 16, MergeOut::Records).expect("a merge"),
         attention::merge_kernel(shape, 16, MergeOut::Floats).expect("a merge"),
         merge_prologue(shape, 16, 1, 256),

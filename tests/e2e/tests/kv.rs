@@ -128,7 +128,7 @@ fn heads_without_whole_blocks_are_refused_by_name() {
     let model = Model::from_file(file).expect("the model builds");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.plan");
-    let mut compile =
+    let compile =
         |kv| onebitc::compile(&model, Path::new("model.gguf"), &path, &options(kv), &mut |_, _| {});
     let error = compile(CacheForm::Q8).expect_err("no whole blocks");
     assert!(matches!(error, CompileError::HeadBlocks { layer: 0, found: 48 }), "{error}");

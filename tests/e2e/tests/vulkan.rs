@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onebit_e2e::{Compiled, chunks, compile_bytes, compile_file, normalised_error, run};
+use onebit_ir::interp::CacheKind;
 use onebit_ir::quant::Format;
+use onebit_plan::abi::CacheForm;
 use onebit_plan::gpu::GpuFeature;
 use onebit_plan::manifest::SegmentKind;
 use onebit_rt::driver::vulkan::api::{DeviceInfo, Instance, Validation};
@@ -27,6 +29,11 @@ const REAL_TOLERANCE: f64 = 1e-4;
 /// As [`TOLERANCE`], where products round weights and activations to f16: 3e-4 of a product's size,
 /// root mean square, over some ten products.
 const MATRIX_TOLERANCE: f64 = 1e-4;
+
+/// As [`TOLERANCE`], where keys and values are 8-bit codes: of those that the tolerance moves some
+/// fall to the other side of a rounding, by a 127th of their block's largest, and move more in the
+/// next layer.
+const CODES_TOLERANCE: f64 = 1e-4;
 
 /// lavapipe's number, or `None` after saying why not.
 fn lavapipe() -> Option<usize> {
@@ -152,11 +159,43 @@ fn rows_of_other_sequences_change_no_bit() {
     assert!(run(&mut driver, &together).concat() == alone);
 }
 
+/// A cache of 8-bit codes: the interpreter's logits with such a cache, and the same bits in any steps.
+#[test]
+fn codes_give_the_interpreters_logits() {
+    let Some(index) = lavapipe() else { return };
+    for arch in ["llama", "qwen3", "gemma3"] {
+        let options = Options { kv: CacheForm::Q8, ..options(8, 64) };
+        let compiled = compile_bytes(tiny_model(arch, &TinyOptions::default()), &options);
+        let tokens = tokens(40, compiled.model.vocabulary());
+        let steps = chunks(&tokens, 1, 8);
+        let mut driver = driver(&compiled, index);
+        let found = run(&mut driver, &steps);
+        let error = |kind| {
+            let reference = compiled.oracle_with(&steps, kind).concat();
+            normalised_error(&found.concat(), &reference)
+        };
+        let (same, other) = (error(CacheKind::Q8), error(CacheKind::F16));
+        assert!(same <= CODES_TOLERANCE, "{arch}: {same:.2e} > {CODES_TOLERANCE:.0e}");
+        assert!(other > 3.0 * same, "{arch}: an f16 cache gives {other:.2e}, this one {same:.2e}");
+        for (slot, rows) in [(2, 1), (3, 3), (4, 5)] {
+            let other = run(&mut driver, &chunks(&tokens, slot, rows)).concat();
+            assert!(other == found.concat(), "{arch}, steps of {rows} rows");
+        }
+    }
+}
+
 /// Steps queued ahead pick what one step after the other gives.
 #[test]
 fn steps_ahead_pick_the_same_tokens() {
+    for kv in [CacheForm::F16, CacheForm::Q8] {
+        steps_ahead(kv);
+    }
+}
+
+fn steps_ahead(kv: CacheForm) {
     let Some(index) = lavapipe() else { return };
-    let compiled = compile_bytes(tiny_model("gemma3", &TinyOptions::default()), &options(4, 64));
+    let options = Options { kv, ..options(4, 64) };
+    let compiled = compile_bytes(tiny_model("gemma3", &TinyOptions::default()), &options);
     let mut driver = driver(&compiled, index);
     let vocabulary = compiled.model.vocabulary();
     let mut row = Row { token: 3, position: 0, slot: 0, output: true };

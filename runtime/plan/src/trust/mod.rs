@@ -16,7 +16,7 @@ mod store;
 pub use block::{SignatureBlock, Signer};
 pub use error::TrustError;
 pub use key::{KeyId, PublicKey, key_file_text};
-pub use store::{Origin, TrustStore, TrustedKey, TrustedKeys};
+pub use store::{Origin, TrustStore, TrustedKey, TrustedKeys, create_folder};
 
 /// How a plan stands with a set of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -157,7 +157,7 @@ impl FromIterator<PublicKey> for TrustedKeys {
 ///
 /// # Errors
 /// What the system refuses.
-pub(super) fn create_folder(folder: &Path) -> Result<(), TrustError> {
+pub fn create_folder(folder: &Path) -> Result<(), TrustError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

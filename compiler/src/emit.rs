@@ -1,6 +1,7 @@
 //! From a model to a plan file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use onebit_ir::Graph;
 use onebit_ir::quant::Format;
@@ -11,12 +12,14 @@ use onebit_plan::abi::KEY_TILE;
 use onebit_plan::manifest::{
     Manifest, ModelInfo, Provenance, Requirement, SegmentKind, WeightRecord,
 };
+use onebit_plan::trust::Signer;
 
 use crate::error::CompileError;
 use crate::pipeline;
 use crate::report::{NPU_OPTION, Report};
 use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
+use crate::sign::SecretKey;
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
 use crate::target::npu::{self, NpuProgram};
 use crate::target::vulkan::{self, GpuOptions, GpuProgram};
@@ -36,6 +39,8 @@ pub struct Options {
     pub array_limits: ArrayLimits,
     /// Whether the plan has a part for Vulkan devices.
     pub vulkan: Vulkan,
+    /// Who signs the plan; nobody where there is none.
+    pub signer: Option<Arc<SecretKey>>,
 }
 
 /// Whether a plan can run on Vulkan devices.
@@ -63,6 +68,7 @@ impl Default for Options {
             placement: Placement::Cpu,
             array_limits: ArrayLimits::default(),
             vulkan: Vulkan::default(),
+            signer: None,
         }
     }
 }
@@ -133,7 +139,8 @@ pub fn compile(
     writer.end_segment()?;
     manifest.array = array.map(|program| program.plan(&store, &roundings));
     manifest.gpu = gpu.map(|program| program.plan);
-    let manifest = writer.finish(manifest)?;
+    let signer = options.signer.as_deref().map(|key| key as &dyn Signer);
+    let manifest = writer.finish_signed(manifest, signer)?;
     Ok(Report::new(manifest, off_gpu))
 }
 

@@ -5,6 +5,7 @@ mod compile;
 mod dump;
 mod failure;
 mod inspect;
+mod keys;
 mod tokenize;
 
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ use self::failure::Failure;
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Compile(options) => compile::run(&options),
+        Command::Keygen(options) => keys::keygen(&options),
+        Command::Sign(options) => keys::sign(&options),
         Command::Dump(options) => dump::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),

@@ -15,6 +15,7 @@ mod perplexity;
 mod profile;
 mod screen;
 mod tokenize;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Logits(options) => logits::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),
+        Command::Trust(options) => trust::run(&options),
         Command::Doctor => doctor::run(),
     }
 }

@@ -28,6 +28,9 @@ pub enum Error {
     /// The plan's code and its manifest do not agree.
     #[error("array product {index} is not what the plan's manifest says of it")]
     ArrayProduct { index: u32 },
+    /// Regions were to be traced, and the plan has no code for that.
+    #[error("the plan has no traced entries")]
+    NotTraced,
     /// The system gave no memory.
     #[error("cannot get {bytes} bytes for the {what}: {source}")]
     Memory { what: &'static str, bytes: u64, source: io::Error },
@@ -100,6 +103,7 @@ impl Error {
                 "shorten the prompt, or compile with a larger `--ctx`".into()
             }
             Self::EmptyPrompt { .. } => "give some text with `-p` or on standard input".into(),
+            Self::NotTraced => "compile the model again with this release's onebitc".into(),
             Self::Sampling { .. } => "see `onebit-rt run --help`".into(),
             Self::NotFinite { .. } => {
                 "check the plan with `onebit-rt perplexity`; compile the GGUF again if it is off"

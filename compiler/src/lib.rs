@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod report;
 pub mod rewrite;
 pub mod schedule;
+pub mod sign;
 pub mod target;
 
 pub use dump::{Stage, dump};

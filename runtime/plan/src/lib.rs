@@ -14,7 +14,9 @@ mod check;
 mod codec;
 mod dump;
 mod error;
+pub mod fit;
 pub mod gpu;
+mod head;
 pub mod header;
 pub mod layout;
 pub mod manifest;
@@ -22,6 +24,7 @@ mod read;
 mod write;
 
 pub use error::PlanError;
+pub use head::PlanHead;
 pub use read::PlanFile;
 pub use write::PlanWriter;
 

@@ -8,7 +8,7 @@ use memmap2::Mmap;
 
 use crate::header::{HEADER_BYTES, Header};
 use crate::manifest::{Manifest, Segment, SegmentKind};
-use crate::{PlanError, check, codec};
+use crate::{PlanError, check, head};
 
 /// A plan mapped read-only, with header, manifest, bounds, padding and small segments checked.
 ///
@@ -129,32 +129,11 @@ fn range_of(segment: &Segment) -> Range<usize> {
 }
 
 fn check_file(path: &Path, map: &[u8]) -> Result<Manifest, PlanError> {
-    let Some(version) = check::version(map) else {
-        return Err(PlanError::NotAPlan { path: path.to_owned() });
-    };
-    if !check::readable(version) {
-        return Err(PlanError::Version { path: path.to_owned(), found: version });
-    }
-    let Some(header) = map.first_chunk::<HEADER_BYTES>() else {
-        let expected = format!("at least {HEADER_BYTES} bytes");
-        return Err(PlanError::malformed("file", expected, map.len()));
-    };
-    let header = check::header(header, map.len() as u64)?;
-    let bytes = &map[header.manifest_offset as usize..];
-    check_digest(&header, bytes)?;
-    let manifest = codec::decode(bytes)?;
-    check::manifest(&manifest, header.manifest_offset)?;
+    let start = &map[..map.len().min(HEADER_BYTES)];
+    let bytes = |header: &Header| Ok(map[header.manifest_offset as usize..].into());
+    let (manifest, header) = head::parse(path, start, map.len() as u64, bytes)?;
     check_padding(map, &manifest, header.manifest_offset)?;
     Ok(manifest)
-}
-
-fn check_digest(header: &Header, manifest: &[u8]) -> Result<(), PlanError> {
-    let expected = header.digest_of(manifest);
-    if expected == header.digest {
-        return Ok(());
-    }
-    let text = |digest: &[u8]| digest.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    Err(PlanError::malformed("header digest", text(&expected), text(&header.digest)))
 }
 
 /// The bytes between header, segments and manifest: less than a page each, all zero.

@@ -7,7 +7,7 @@
 
 mod array;
 mod memory;
-mod requirements;
+pub mod requirements;
 mod topology;
 
 use std::num::NonZeroUsize;
@@ -22,7 +22,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use self::array::Array;
 use self::memory::{Code, Region};
+use self::requirements::{Here, Use};
 use crate::Error;
+use crate::check;
 use crate::driver::npu::Context;
 use crate::driver::{Driver, Limits, Row, RowCheck};
 
@@ -74,8 +76,9 @@ impl CpuDriver {
     pub fn load(plan: Arc<PlanFile>, options: CpuOptions) -> Result<Self, Error> {
         let manifest = plan.manifest();
         let kernels = Kernels::detect();
-        requirements::check(manifest)?;
         let threads = options.threads.unwrap_or_else(physical_cores).get();
+        let least = Use::least(manifest, threads);
+        check::refuse(&requirements::assess(manifest, &Here::detect(), least))?;
         let code = Code::map(plan.segment(SegmentKind::CpuCode))?;
         let entries = entry_table(&code, &manifest.entries);
         let max_rows = entries.last().map_or(0, |&(max_rows, _)| max_rows);

@@ -141,7 +141,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         if self.store.goes_to_array(self.graph, &inputs[1..]) {
             return Activation::F32;
         }
-        self.store.class_of(self.graph, inputs[1]).activation()
+        self.store.activation_of(self.graph, inputs[1])
     }
 
     fn select(&mut self, value: ValueId) -> Result<(), CompileError> {

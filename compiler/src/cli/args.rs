@@ -1,0 +1,120 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use onebitc::schedule::repack::Placement;
+use onebitc::{Options, Vulkan};
+
+/// Compile GGUF language models ahead of time to .plan files for onebit-rt.
+#[derive(Parser)]
+#[command(name = "onebitc", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Compile a model to a plan.
+    Compile(Compile),
+    /// Print a model's IR at one stage of the compiler.
+    Dump(Dump),
+    /// Print what a plan holds.
+    Inspect(Inspect),
+    /// Tokenize standard input with a model's vocabulary; ids go to standard output.
+    Tokenize(Tokenize),
+}
+
+#[derive(Args)]
+pub struct Compile {
+    /// The model, a .gguf file.
+    pub model: PathBuf,
+    /// The plan to write.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub shape: Shape,
+    /// Threads that pack weights; all cores when not given.
+    #[arg(long)]
+    pub jobs: Option<usize>,
+    /// Also write graph.oir, fused.oir and schedule.txt to this folder.
+    #[arg(long, value_name = "DIR")]
+    pub emit: Option<PathBuf>,
+}
+
+/// What a plan is made for, the same for all commands that lower a model.
+#[derive(Args)]
+pub struct Shape {
+    /// Rows of the largest step, and slots of the cache (1 to 32).
+    #[arg(long, default_value_t = 32)]
+    pub batch: usize,
+    /// Positions a slot holds; the model's own up to 8192 when not given.
+    #[arg(long)]
+    pub ctx: Option<usize>,
+    /// Machine to compile for: host, strix-halo (products also for its neural processor),
+    /// x86_64 or aarch64.
+    #[arg(long, default_value = "host")]
+    pub target: String,
+    /// Leave out the part for Vulkan devices.
+    #[arg(long)]
+    pub no_gpu: bool,
+}
+
+#[derive(Args)]
+pub struct Dump {
+    /// The model, a .gguf file.
+    pub model: PathBuf,
+    /// What to print.
+    #[arg(long, value_enum, default_value = "fused")]
+    pub stage: StageName,
+    #[command(flatten)]
+    pub shape: Shape,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum StageName {
+    /// The graph as built from the model.
+    Graph,
+    /// The graph after all passes.
+    Fused,
+    /// The steps of each entry with their buffers and barriers.
+    Schedule,
+}
+
+#[derive(Args)]
+pub struct Inspect {
+    /// The plan.
+    pub plan: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Tokenize {
+    /// The model, a .gguf file; a vocabulary alone is enough.
+    pub model: PathBuf,
+    /// Leave out the token that starts a text.
+    #[arg(long)]
+    pub no_bos: bool,
+    /// Read the names of special tokens as plain text.
+    #[arg(long)]
+    pub no_special: bool,
+}
+
+impl Shape {
+    /// The compiler's options for what was typed.
+    pub fn options(&self) -> Options {
+        let (architecture, placement) = match self.target.as_str() {
+            "host" => (std::env::consts::ARCH, Placement::Cpu),
+            "strix-halo" => ("x86_64", Placement::Array),
+            other => (other, Placement::Cpu),
+        };
+        Options {
+            batch: self.batch,
+            context: self.ctx,
+            architecture: architecture.to_owned(),
+            placement,
+            vulkan: if self.no_gpu { Vulkan::Without } else { Vulkan::WherePossible },
+            ..Options::default()
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `onebitc compile`.
+
+use std::io;
+use std::path::Path;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use onebit_models::Model;
+use onebitc::{Options, Stage};
+
+use super::args::Compile;
+use super::failure::Failure;
+use super::{open_model, print};
+
+/// Compiles a model to a plan and prints the report.
+pub fn run(args: &Compile) -> Result<(), Failure> {
+    if let Some(jobs) = args.jobs {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build_global();
+        pool.map_err(|error| Failure::new(format!("--jobs {jobs}: {error}")))?;
+    }
+    let model = open_model(&args.model)?;
+    let options = args.shape.options();
+    if let Some(folder) = &args.emit {
+        emit_stages(&model, &options, folder)?;
+    }
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("packing weights {wide_bar} {bytes}/{total_bytes}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let mut progress = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let report = onebitc::compile(&model, &args.model, &args.output, &options, &mut progress)?;
+    bar.finish_and_clear();
+    let size = std::fs::metadata(&args.output).map_or(0, |meta| meta.len());
+    print(&format!("{report}wrote {} ({})\n", args.output.display(), HumanBytes(size)))
+}
+
+fn emit_stages(model: &Model, options: &Options, folder: &Path) -> Result<(), Failure> {
+    let failed =
+        |error: io::Error| Failure::new(format!("cannot write to {}: {error}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    for (stage, file) in [
+        (Stage::Graph, "graph.oir"),
+        (Stage::Fused, "fused.oir"),
+        (Stage::Schedule, "schedule.txt"),
+    ] {
+        let text = onebitc::dump(model, options, stage)?;
+        std::fs::write(folder.join(file), text).map_err(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! How commands fail: `error:` and, where there is one, `help:` on standard error, exit code 1.
+
+use std::io;
+use std::process::ExitCode;
+
+use onebit_plan::PlanError;
+use onebitc::CompileError;
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub enum Failure {
+    /// Whoever read our output has gone; nothing is wrong.
+    ClosedPipe,
+    Error {
+        message: String,
+        help: Option<String>,
+    },
+}
+
+impl Failure {
+    /// A message that says its own remedy.
+    pub fn new(message: impl ToString) -> Self {
+        Self::Error { message: message.to_string(), help: None }
+    }
+
+    /// For `map_err` on writes to standard output.
+    pub fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ClosedPipe,
+            _ => Self::new(format!("cannot write to standard output: {error}")),
+        }
+    }
+
+    /// Tells the person at the terminal, and gives the exit code. A closed pipe is no error:
+    /// whoever closed it has what they wanted.
+    pub fn report(&self) -> ExitCode {
+        let Self::Error { message, help } = self else { return ExitCode::SUCCESS };
+        eprintln!("error: {message}");
+        if let Some(help) = help {
+            eprintln!("help: {help}");
+        }
+        ExitCode::FAILURE
+    }
+}
+
+impl From<CompileError> for Failure {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Plan(error) => error.into(),
+            error => Self::new(error),
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        Self::Error { message: error.to_string(), help: Some(error.help()) }
+    }
+}

@@ -21,7 +21,7 @@ pub enum Error {
     Gpu(#[from] GpuError),
     /// The plan needs something that this machine has not.
     #[error("the plan needs {needs}, this machine has {has}")]
-    Requirement { needs: String, has: String },
+    Requirement { needs: String, has: String, remedy: String },
     /// A neural processor was asked for, and the plan has nothing for it.
     #[error("the plan has no products for a neural processor")]
     NoArrayProducts,
@@ -85,9 +85,7 @@ impl Error {
             Self::Plan(error) => error.help(),
             Self::Npu(error) => error.help(),
             Self::Gpu(error) => error.help(),
-            Self::Requirement { .. } => {
-                "compile the GGUF on this machine, or with `--target` set to it".into()
-            }
+            Self::Requirement { remedy, .. } => remedy.clone(),
             Self::NoArrayProducts => {
                 "compile the GGUF with `--target strix-halo`, or run with `--device cpu`".into()
             }

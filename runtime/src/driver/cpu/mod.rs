@@ -7,7 +7,7 @@
 
 mod array;
 mod memory;
-mod requirements;
+pub mod requirements;
 mod topology;
 mod trace;
 
@@ -23,8 +23,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use self::array::Array;
 use self::memory::{Code, Region};
+use self::requirements::{Here, Use};
 use self::trace::Recorder;
 use crate::Error;
+use crate::check;
 use crate::driver::npu::Context;
 use crate::driver::{Driver, Limits, Row, RowCheck};
 
@@ -79,8 +81,9 @@ impl CpuDriver {
     pub fn load(plan: Arc<PlanFile>, options: CpuOptions) -> Result<Self, Error> {
         let manifest = plan.manifest();
         let kernels = Kernels::detect();
-        requirements::check(manifest)?;
         let threads = options.threads.unwrap_or_else(physical_cores).get();
+        let least = Use::least(manifest, threads);
+        check::refuse(&requirements::assess(manifest, &Here::detect(), least))?;
         let code = Code::map(plan.segment(SegmentKind::CpuCode))?;
         let entries = entry_table(&code, &manifest.entries);
         let traced = traced_table(&code, &manifest.traced);

@@ -3,6 +3,7 @@
 
 mod gpu;
 mod spirv;
+mod trace;
 
 use crate::abi::{ARRAY_BRICK, ARRAY_GROUP, ARRAY_ROWS, BUFFER_ALIGN, KEY_TILE};
 use crate::header::{HEADER_BYTES, Header, MAGIC};
@@ -68,6 +69,7 @@ pub(crate) fn manifest(manifest: &Manifest, manifest_offset: u64) -> Result<(), 
     memory(manifest)?;
     model(manifest)?;
     entries(manifest)?;
+    trace::traced(manifest)?;
     weights(manifest)?;
     array(manifest)?;
     gpu::gpu(manifest)

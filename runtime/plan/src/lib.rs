@@ -15,7 +15,9 @@ mod check;
 mod codec;
 mod dump;
 mod error;
+pub mod fit;
 pub mod gpu;
+mod head;
 pub mod header;
 pub mod layout;
 pub mod manifest;
@@ -25,6 +27,7 @@ pub mod trust;
 mod write;
 
 pub use error::PlanError;
+pub use head::PlanHead;
 pub use read::PlanFile;
 pub use write::{PlanWriter, sign_plan};
 

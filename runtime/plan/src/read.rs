@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use crate::head::{self, Tail};
 use crate::header::{HEADER_BYTES, Header, SIGNED_BYTES};
 use crate::manifest::{Manifest, Segment, SegmentKind};
 use crate::trust::{KeyId, SignatureBlock, Trust, TrustError, TrustedKeys};
-use crate::{PlanError, check, codec};
+use crate::{PlanError, check};
 
 /// A plan mapped read-only, with header, manifest, bounds, padding and small segments checked, and
 /// its signature well-formed. Whether the signature is right, and of whom, [`PlanFile::trust`] says:
@@ -47,7 +48,7 @@ impl PlanFile {
         // rename, never in place; a process that truncates the file while it is mapped stops
         // this one with SIGBUS, as for any mapped file.
         let map = unsafe { Mmap::map(&file) }.map_err(failed("map"))?;
-        let Checked { manifest, manifest_range, signature } = check_file(path, &map)?;
+        let (Tail { manifest, signature }, manifest_range) = check_file(path, &map)?;
         let plan = Self { path: path.to_owned(), map, manifest, manifest_range, signature };
         plan.verify(SegmentKind::CpuCode)?;
         plan.verify(SegmentKind::Tokenizer)?;
@@ -173,45 +174,13 @@ fn range_of(segment: &Segment) -> Range<usize> {
     segment.offset as usize..(segment.offset + segment.length) as usize
 }
 
-/// What a file holds beside its segments.
-struct Checked {
-    manifest: Manifest,
-    manifest_range: Range<usize>,
-    signature: Option<SignatureBlock>,
-}
-
-fn check_file(path: &Path, map: &[u8]) -> Result<Checked, PlanError> {
-    let Some(version) = check::version(map) else {
-        return Err(PlanError::NotAPlan { path: path.to_owned() });
-    };
-    if !check::readable(version) {
-        return Err(PlanError::Version { path: path.to_owned(), found: version });
-    }
-    let Some(header) = map.first_chunk::<HEADER_BYTES>() else {
-        let expected = format!("at least {HEADER_BYTES} bytes");
-        return Err(PlanError::malformed("file", expected, map.len()));
-    };
-    let header = check::header(header, map.len() as u64)?;
-    let manifest_range = header.manifest_offset as usize..header.length as usize;
-    let bytes = &map[manifest_range.clone()];
-    check_digest(&header, bytes)?;
-    let signature = match &map[manifest_range.end..] {
-        [] => None,
-        block => Some(SignatureBlock::parse(block)?),
-    };
-    let manifest = codec::decode(bytes)?;
-    check::manifest(&manifest, header.manifest_offset)?;
-    check_padding(map, &manifest, header.manifest_offset)?;
-    Ok(Checked { manifest, manifest_range, signature })
-}
-
-fn check_digest(header: &Header, manifest: &[u8]) -> Result<(), PlanError> {
-    let expected = header.digest_of(manifest);
-    if expected == header.digest {
-        return Ok(());
-    }
-    let text = |digest: &[u8]| digest.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    Err(PlanError::malformed("header digest", text(&expected), text(&header.digest)))
+/// What a file holds beside its segments, and where the manifest stands.
+fn check_file(path: &Path, map: &[u8]) -> Result<(Tail, Range<usize>), PlanError> {
+    let start = &map[..map.len().min(HEADER_BYTES)];
+    let bytes = |header: &Header| Ok(map[header.manifest_offset as usize..].into());
+    let (tail, header) = head::parse(path, start, map.len() as u64, bytes)?;
+    check_padding(map, &tail.manifest, header.manifest_offset)?;
+    Ok((tail, header.manifest_offset as usize..header.length as usize))
 }
 
 /// The bytes between header, segments and manifest: less than a page each, all zero.

@@ -43,6 +43,7 @@ fn manifest() -> Manifest {
         segments: Vec::new(),
         memory: Memory { arena: 4096, private: 64, slot: 128, slots: 32 },
         entries: vec![Entry { name: "step32".into(), offset: 16, max_rows: 32 }],
+        traced: Vec::new(),
         kernels: vec![KernelId::Barrier, KernelId::Matmul(StorageClass::Q4D)],
         regions: vec![Region {
             name: "@head".into(),

@@ -28,10 +28,16 @@ pub enum Command {
     Tokenize(Tokenize),
     /// Measure a step on a Vulkan device, dispatch by dispatch
     Profile(Profile),
+<<<<<<< HEAD
     /// Say whose plans may run on this machine
     Trust(Trust),
+=======
+    /// Tell, from its header alone, whether a plan runs here: exit code 0 if it does, 3 if slower
+    /// than it could, 4 if it cannot
+    Check(Check),
+>>>>>>> main
     /// Tell what this machine has of what plans need; exit code 0 if they run on its CPU
-    Doctor,
+    Doctor(Doctor),
 }
 
 /// Where steps run.
@@ -243,6 +249,41 @@ pub struct Profile {
     #[arg(short, long, default_value = "20", value_name = "N")]
     pub repetitions: NonZeroUsize,
     /// Print JSON, with every dispatch
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// Plan made by `onebitc compile`
+    pub plan: PathBuf,
+    /// Positions that each sequence will have [default: the plan's]
+    #[arg(long, value_name = "N")]
+    pub ctx: Option<NonZeroU32>,
+    /// Sequences at once
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub slots: NonZeroU32,
+    /// Threads [default: one for each physical core]
+    #[arg(short, long)]
+    pub threads: Option<NonZeroUsize>,
+    /// Where to run; the best counts [default: cpu, vulkan and npu]
+    #[arg(long, value_enum)]
+    pub device: Option<Device>,
+    /// Vulkan device, by its number in `onebit-rt doctor` or a part of its name [default: the one
+    /// that run takes]
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub gpu: Option<String>,
+    /// Whether the Vulkan device's matrix units multiply [default: never]
+    #[arg(long, value_enum)]
+    pub matrices: Option<Matrices>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

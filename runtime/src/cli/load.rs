@@ -130,11 +130,7 @@ fn cache_folder() -> Option<PathBuf> {
 fn load_processor(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
     let options = CpuOptions { threads: machine.threads, slots };
     let on_array = |device| -> Result<CpuDriver, Failure> {
-        let configuration = plan.segment(SegmentKind::ArrayConfiguration);
-        if configuration.is_empty() {
-            return Err(Error::NoArrayProducts.into());
-        }
-        let context = npu::open(device, configuration).map_err(Error::from)?;
+        let context = npu::open_for(device, plan)?;
         Ok(CpuDriver::load_with_array(Arc::clone(plan), options, context)?)
     };
     let (driver, array) = match machine.device {

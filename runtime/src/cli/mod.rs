@@ -3,6 +3,7 @@
 pub mod args;
 mod bench;
 mod chat;
+mod check;
 pub mod clock;
 mod doctor;
 mod failure;
@@ -33,6 +34,7 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Profile(options) => profile::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),
         Command::Trust(options) => trust::run(&options),
-        Command::Doctor => doctor::run(),
+        Command::Check(options) => check::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
     }
 }

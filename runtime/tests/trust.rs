@@ -189,3 +189,43 @@ fn a_key_of_the_same_id_proves_nothing() {
     let store = TrustStore::new(case.path("keys"));
     assert_eq!(plan.require_trust(&store.keys().unwrap()).unwrap(), id);
 }
+
+/// Debian's minisign checks what we sign, signs with our keys, and makes keys for us.
+#[test]
+fn minisign_and_we_read_each_other() {
+    let minisign = |arguments: &[&str], folder: &Path| {
+        Command::new("minisign").args(arguments).current_dir(folder).stdin(Stdio::null()).output()
+    };
+    let case = Case::new();
+    let folder = case.folder.path();
+    if minisign(&["-v"], folder).is_err() {
+        println!("skipped: minisign is not installed");
+        return;
+    }
+    let done = |arguments: &[&str]| {
+        let output = minisign(arguments, folder).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    // A plan of ours.
+    let plan = PlanFile::open(&case.plan).unwrap();
+    fs::write(case.path("message"), plan.signed_message().concat()).unwrap();
+    let signature = plan.signature().unwrap().to_text();
+    fs::write(case.path("message.minisig"), signature).unwrap();
+    fs::write(case.path("our.pub"), key().public_key().to_text()).unwrap();
+    let said = done(&["-V", "-m", "message", "-p", "our.pub"]);
+    assert!(said.contains("verified") && said.contains("onebit plan"), "{said}");
+    fs::write(case.path("message"), "another").unwrap();
+    assert!(!minisign(&["-V", "-m", "message", "-p", "our.pub"], folder).unwrap().status.success());
+    // A key of ours.
+    key().write(&case.path("our.key")).unwrap();
+    done(&["-S", "-s", "our.key", "-m", "message", "-x", "by.us"]);
+    done(&["-V", "-m", "message", "-x", "by.us", "-p", "our.pub"]);
+    // A key of minisign's.
+    done(&["-G", "-W", "-p", "their.pub", "-s", "their.key"]);
+    let theirs = SecretKey::read(&case.path("their.key")).unwrap();
+    sign_plan(&case.plan, &case.plan, &theirs).unwrap();
+    let public = case.path("their.pub");
+    assert!(case.command(&["trust", "add", public.to_str().unwrap()]).status.success());
+    assert_runs(&case.run(&case.plan, &[]));
+}

@@ -28,14 +28,11 @@ pub enum Command {
     Tokenize(Tokenize),
     /// Measure a step on a Vulkan device, dispatch by dispatch
     Profile(Profile),
-<<<<<<< HEAD
     /// Say whose plans may run on this machine
     Trust(Trust),
-=======
     /// Tell, from its header alone, whether a plan runs here: exit code 0 if it does, 3 if slower
     /// than it could, 4 if it cannot
     Check(Check),
->>>>>>> main
     /// Tell what this machine has of what plans need; exit code 0 if they run on its CPU
     Doctor(Doctor),
 }

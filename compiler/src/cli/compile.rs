@@ -18,7 +18,7 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
         pool.map_err(|error| Failure::new(format!("--jobs {jobs}: {error}")))?;
     }
     let model = open_model(&args.model)?;
-    let options = args.shape.options();
+    let options = args.shape.options()?;
     if let Some(folder) = &args.emit {
         emit_stages(&model, &options, folder)?;
     }

@@ -10,6 +10,7 @@
 //!   someone you trust compiled.
 
 pub mod abi;
+pub mod box_sys;
 mod check;
 mod codec;
 mod dump;

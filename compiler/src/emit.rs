@@ -271,6 +271,7 @@ fn manifest(
         segments: Vec::new(),
         memory: program.memory,
         entries: program.entries.clone(),
+        traced: program.traced.clone(),
         kernels: program.kernels.clone(),
         regions: program.regions.clone(),
         weights: store.matrices().iter().map(weight_record).collect(),

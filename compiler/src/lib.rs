@@ -13,6 +13,7 @@ pub mod predict;
 pub mod report;
 pub mod rewrite;
 pub mod schedule;
+pub mod sign;
 pub mod target;
 
 pub use dump::{Stage, dump};

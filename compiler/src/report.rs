@@ -196,6 +196,7 @@ mod tests {
             segments: Vec::new(),
             memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
             entries: Vec::new(),
+            traced: Vec::new(),
             kernels: Vec::new(),
             regions: vec![
                 region("@token_embd", "cpu", 0),

@@ -34,6 +34,9 @@ pub enum Error {
     /// What was measured is not what was to be measured.
     #[error("the measurement of {what} read something else than was written")]
     Measurement { what: &'static str },
+    /// Regions were to be traced, and the plan has no code for that.
+    #[error("the plan has no traced entries")]
+    NotTraced,
     /// The system gave no memory.
     #[error("cannot get {bytes} bytes for the {what}: {source}")]
     Memory { what: &'static str, bytes: u64, source: io::Error },
@@ -108,6 +111,7 @@ impl Error {
                 "shorten the prompt, or compile with a larger `--ctx`".into()
             }
             Self::EmptyPrompt { .. } => "give some text with `-p` or on standard input".into(),
+            Self::NotTraced => "compile the model again with this release's onebitc".into(),
             Self::Sampling { .. } => "see `onebit-rt run --help`".into(),
             Self::NotFinite { .. } => {
                 "check the plan with `onebit-rt perplexity`; compile the GGUF again if it is off"

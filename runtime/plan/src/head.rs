@@ -8,8 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::header::{HEADER_BYTES, Header};
+use crate::header::{HEADER_BYTES, Header, SIGNED_BYTES};
 use crate::manifest::Manifest;
+use crate::trust::{SignatureBlock, Trust, TrustedKeys};
 use crate::{PlanError, check, codec};
 
 /// A plan of which header and manifest were read and checked, by the checks of
@@ -19,6 +20,15 @@ pub struct PlanHead {
     path: PathBuf,
     file_length: u64,
     manifest: Manifest,
+    signature: Option<SignatureBlock>,
+    /// What a signature covers.
+    signed: Vec<u8>,
+}
+
+/// What stands behind the segments.
+pub(crate) struct Tail {
+    pub(crate) manifest: Manifest,
+    pub(crate) signature: Option<SignatureBlock>,
 }
 
 impl PlanHead {
@@ -37,15 +47,18 @@ impl PlanHead {
         let file_length = file.metadata().map_err(failed("open"))?.len();
         let mut start = Vec::with_capacity(HEADER_BYTES);
         (&mut file).take(HEADER_BYTES as u64).read_to_end(&mut start).map_err(failed("read"))?;
+        let mut signed = start[..start.len().min(SIGNED_BYTES)].to_vec();
         let read = |header: &Header| -> io::Result<Cow<'_, [u8]>> {
-            // The header was checked: the length is within the limit of manifests.
-            let mut bytes = vec![0; header.manifest_length as usize];
+            // The header was checked: both lengths are within their limits.
+            let manifest = header.manifest_length as usize;
+            let mut bytes = vec![0; manifest + header.signature_length as usize];
             file.seek(SeekFrom::Start(header.manifest_offset))?;
             file.read_exact(&mut bytes)?;
+            signed.extend_from_slice(&bytes[..manifest]);
             Ok(bytes.into())
         };
-        let (manifest, _) = parse(path, &start, file_length, read)?;
-        Ok(Self { path: path.to_owned(), file_length, manifest })
+        let (Tail { manifest, signature }, _) = parse(path, &start, file_length, read)?;
+        Ok(Self { path: path.to_owned(), file_length, manifest, signature, signed })
     }
 
     /// Where the plan was opened.
@@ -62,16 +75,24 @@ impl PlanHead {
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
+
+    /// How the plan stands with these keys, as [`PlanFile::trust`](crate::PlanFile::trust) says.
+    pub fn trust(&self, keys: &TrustedKeys) -> Trust {
+        match &self.signature {
+            None => Trust::Unsigned,
+            Some(block) => keys.judge(block, &[&self.signed]),
+        }
+    }
 }
 
-/// Manifest and header of a file of `length` bytes that begins with `start`; `read` gives the
-/// bytes from the manifest's offset to the end of the file.
+/// Manifest, signature and header of a file of `length` bytes that begins with `start`; `read` gives the
+/// bytes from the manifest's offset to the end of the file, the signature's included.
 pub(crate) fn parse<'a>(
     path: &Path,
     start: &[u8],
     length: u64,
     read: impl FnOnce(&Header) -> io::Result<Cow<'a, [u8]>>,
-) -> Result<(Manifest, Header), PlanError> {
+) -> Result<(Tail, Header), PlanError> {
     let Some(version) = check::version(start) else {
         return Err(PlanError::NotAPlan { path: path.to_owned() });
     };
@@ -85,10 +106,12 @@ pub(crate) fn parse<'a>(
     let header = check::header(header, length)?;
     let failed = |source| PlanError::Io { action: "read", path: path.to_owned(), source };
     let bytes = read(&header).map_err(failed)?;
-    check_digest(&header, &bytes)?;
-    let manifest = codec::decode(&bytes)?;
+    let (manifest, block) = bytes.split_at(header.manifest_length as usize);
+    check_digest(&header, manifest)?;
+    let signature = if block.is_empty() { None } else { Some(SignatureBlock::parse(block)?) };
+    let manifest = codec::decode(manifest)?;
     check::manifest(&manifest, header.manifest_offset)?;
-    Ok((manifest, header))
+    Ok((Tail { manifest, signature }, header))
 }
 
 fn check_digest(header: &Header, manifest: &[u8]) -> Result<(), PlanError> {

@@ -43,6 +43,7 @@ fn manifest() -> Manifest {
         segments: Vec::new(),
         memory: Memory { arena: 4096, private: 64, slot: 128, slots: 32 },
         entries: vec![Entry { name: "step32".into(), offset: 16, max_rows: 32 }],
+        traced: Vec::new(),
         kernels: vec![KernelId::Barrier, KernelId::Matmul(StorageClass::Q4D)],
         regions: vec![Region {
             name: "@head".into(),
@@ -224,10 +225,12 @@ fn seal(bytes: &mut [u8]) {
         version: FORMAT_VERSION,
         manifest_offset: word(16),
         manifest_length: word(24),
-        file_length: word(32),
+        length: word(32),
         digest: [0; 20],
+        signature_length: 0,
     };
-    if let Some(manifest) = bytes.get(header.manifest_offset as usize..) {
+    let end = usize::try_from(header.length).unwrap_or(usize::MAX);
+    if let Some(manifest) = bytes.get(header.manifest_offset as usize..end) {
         let digest = header.digest_of(manifest);
         bytes[40..60].copy_from_slice(&digest);
     }

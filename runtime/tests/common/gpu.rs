@@ -80,6 +80,7 @@ fn manifest() -> Manifest {
         segments: Vec::new(),
         memory: Memory { arena: 64, private: 64, slot: 64, slots: SLOTS },
         entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1 }],
+        traced: Vec::new(),
         kernels: Vec::new(),
         regions: Vec::new(),
         weights: Vec::new(),

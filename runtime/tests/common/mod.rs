@@ -55,6 +55,7 @@ fn manifest(context: u32) -> Manifest {
         segments: Vec::new(),
         memory: Memory { arena: 64, private: 64, slot: 64, slots: 8 },
         entries: vec![entry("step8", 8), entry("step1", 1)],
+        traced: Vec::new(),
         kernels: Vec::new(),
         regions: vec![Region {
             name: "@count".into(),

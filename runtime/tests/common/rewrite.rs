@@ -46,8 +46,9 @@ pub fn hollow(from: &Path, to: &Path, weight_bytes: u64) {
         version: FORMAT_VERSION,
         manifest_offset,
         manifest_length: bytes.len() as u64,
-        file_length,
+        length: file_length,
         digest: Default::default(),
+        signature_length: 0,
     };
     header.digest = header.digest_of(&bytes);
     let file = File::create(to).unwrap();

@@ -7,8 +7,8 @@
 mod cone;
 pub mod select;
 
-use onebit_ir::Dim;
 use onebit_ir::rows::RowProgram;
+use onebit_ir::{Dim, ValueId};
 use onebit_plan::abi::AttentionShape;
 
 use crate::schedule::array::ArrayId;
@@ -165,6 +165,8 @@ pub struct Schedule {
     pub steps: Vec<ScheduledStep>,
     pub shapes: Vec<AttentionShape>,
     pub tables: Vec<RopeTable>,
+    /// Values of the graph that stand in memory as floats, each a buffer of its own; by buffer.
+    pub values: Vec<(BufferId, ValueId)>,
 }
 
 /// A step and the region it belongs to.

@@ -95,6 +95,9 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         for shape in &mut self.shapes {
             shape.slot_bytes = self.cache_bytes;
         }
+        let mut values: Vec<(BufferId, ValueId)> =
+            self.placed.iter().map(|(&value, view)| (view.buffer, value)).collect();
+        values.sort_unstable();
         Ok(Schedule {
             name: self.options.name,
             max_rows: self.options.max_rows,
@@ -102,6 +105,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             steps: self.steps,
             shapes: self.shapes,
             tables: self.tables,
+            values,
         })
     }
 

@@ -6,6 +6,7 @@ mod barriers;
 mod clif;
 mod code;
 mod listing;
+mod trace;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,14 +14,14 @@ use onebit_ir::Graph;
 use onebit_ir::rows::RowProgram;
 use onebit_ir::verify::GraphInfo;
 use onebit_plan::abi::KernelId;
-use onebit_plan::manifest::{Entry, Memory, Region};
+use onebit_plan::manifest::{Entry, Memory, Region, TracedEntry};
 
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
 use crate::schedule::steps::select::{self, EntryOptions};
 use crate::schedule::steps::{Schedule, ScheduledStep, Sharing, Step};
 use arena::Arena;
-use clif::{EntryInput, Machine, entry_function, row_function};
+use clif::{EntryInput, Machine, Tracing, entry_function, row_function};
 use code::CodeSegment;
 
 /// Rows up to which repeating row-wise work on every thread beats a barrier.
@@ -42,6 +43,8 @@ pub struct CpuProgram {
     /// Bytes of the code segment.
     pub code: Vec<u8>,
     pub entries: Vec<Entry>,
+    /// A twin of each entry, in their order.
+    pub traced: Vec<TracedEntry>,
     pub kernels: Vec<KernelId>,
     pub memory: Memory,
     /// Of the entry for the fewest rows.
@@ -60,7 +63,7 @@ pub fn lower(
     let schedules = schedules(graph, info, options, store)?;
     let mut builder = ProgramBuilder::new(&options.architecture)?;
     for schedule in &schedules {
-        builder.entry(schedule, store)?;
+        builder.entry(graph, schedule, store)?;
     }
     let slot = schedules[0].shapes.first().map_or(0, |shape| shape.slot_bytes);
     let kernels = kernels(&schedules, store);
@@ -68,6 +71,7 @@ pub fn lower(
         features: builder.machine.required_features(),
         code: builder.code.finish(),
         entries: builder.entries,
+        traced: builder.traced,
         kernels: kernels.into_iter().collect(),
         memory: Memory { slot, slots: u32_of(options.batch), ..builder.memory },
         regions: regions(&schedules[0], store),
@@ -118,6 +122,7 @@ struct ProgramBuilder {
     /// Row functions so far, with their place in the code segment.
     functions: Vec<(RowProgram, u64)>,
     entries: Vec<Entry>,
+    traced: Vec<TracedEntry>,
     memory: Memory,
 }
 
@@ -128,11 +133,17 @@ impl ProgramBuilder {
             code: CodeSegment::default(),
             functions: Vec::new(),
             entries: Vec::new(),
+            traced: Vec::new(),
             memory: Memory::default(),
         })
     }
 
-    fn entry(&mut self, schedule: &Schedule, store: &WeightStore<'_>) -> Result<(), CompileError> {
+    fn entry(
+        &mut self,
+        graph: &Graph,
+        schedule: &Schedule,
+        store: &WeightStore<'_>,
+    ) -> Result<(), CompileError> {
         let arena = Arena::plan(schedule);
         let barriers = barriers::place(schedule, &arena);
         let shapes: Vec<u64> =
@@ -166,11 +177,18 @@ impl ProgramBuilder {
             shapes: &shapes,
             array_products: &array_products,
             tables: &tables,
+            tracing: Tracing::Off,
         };
         let code = entry_function(&mut self.machine, &input)?;
         let offset = self.code.push(&code);
+        let twin = EntryInput { tracing: Tracing::EachStep, ..input };
+        let code = entry_function(&mut self.machine, &twin)?;
+        let twin = self.code.push(&code);
         let max_rows = u32_of(schedule.max_rows);
         self.entries.push(Entry { name: schedule.name.into(), offset, max_rows });
+        let steps = trace::steps(graph, schedule, &arena);
+        let name = schedule.name.into();
+        self.traced.push(TracedEntry { name, offset: twin, max_rows, steps });
         self.memory.arena = self.memory.arena.max(arena.shared_bytes as u64);
         self.memory.private = self.memory.private.max(arena.private_bytes as u64);
         Ok(())
@@ -190,7 +208,7 @@ impl ProgramBuilder {
 
 /// Every kernel that the schedules call.
 fn kernels(schedules: &[Schedule], store: &WeightStore<'_>) -> BTreeSet<KernelId> {
-    let mut kernels = BTreeSet::from([KernelId::Barrier]);
+    let mut kernels = BTreeSet::from([KernelId::Barrier, KernelId::Trace]);
     for scheduled in schedules.iter().flat_map(|schedule| &schedule.steps) {
         match &scheduled.step {
             Step::Gather { weight, .. } => {

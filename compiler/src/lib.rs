@@ -9,6 +9,7 @@ mod emit;
 mod error;
 pub mod pass;
 pub mod pipeline;
+pub mod predict;
 pub mod report;
 pub mod rewrite;
 pub mod schedule;

@@ -216,6 +216,7 @@ fn manifest(
         segments: Vec::new(),
         memory: program.memory,
         entries: program.entries.clone(),
+        functions: program.functions.clone(),
         kernels: program.kernels.clone(),
         regions: program.regions.clone(),
         weights: store.matrices().iter().map(weight_record).collect(),

@@ -160,6 +160,7 @@ mod tests {
             ops: Vec::new(),
             weight_bytes: 64,
             macs,
+            reads: Vec::new(),
         };
         let manifest = Manifest {
             provenance: Provenance {
@@ -181,6 +182,7 @@ mod tests {
             segments: Vec::new(),
             memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
             entries: Vec::new(),
+            functions: Vec::new(),
             kernels: Vec::new(),
             regions: vec![
                 region("@token_embd", "cpu", 0),

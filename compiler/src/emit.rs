@@ -14,7 +14,8 @@ use onebit_plan::manifest::{
 
 use crate::error::CompileError;
 use crate::pipeline;
-use crate::report::{NPU_OPTION, Report};
+use crate::provenance;
+use crate::report::Report;
 use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
@@ -201,7 +202,7 @@ fn manifest(
             tool: env!("CARGO_PKG_VERSION").into(),
             source: file_name,
             source_hash: hash(model),
-            options: provenance_options(options, cpu),
+            options: provenance::record(options, cpu),
         },
         model: ModelInfo {
             name: model.name().into(),
@@ -225,19 +226,6 @@ fn manifest(
     })
 }
 
-/// Sorted, as [`Provenance`] has them.
-fn provenance_options(options: &Options, cpu: &CpuOptions) -> Vec<String> {
-    let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)];
-    if options.placement == Placement::Array {
-        let ArrayLimits { outputs, group_seconds } = options.array_limits;
-        all.push(NPU_OPTION.into());
-        all.push(format!("npu-call-outputs={outputs}"));
-        all.push(format!("npu-group-seconds={group_seconds}"));
-    }
-    all.sort_unstable();
-    all
-}
-
 fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
     let small = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     WeightRecord {
@@ -253,7 +241,7 @@ fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
 
 /// BLAKE3 of the whole file. Pages are given back as they are read, so that hashing does not
 /// make a large model resident.
-fn hash(model: &Model) -> [u8; 32] {
+pub(crate) fn hash(model: &Model) -> [u8; 32] {
     const WINDOW: usize = 16 << 20;
     let bytes = model.file().bytes();
     let mut hasher = blake3::Hasher::new();

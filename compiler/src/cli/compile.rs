@@ -22,10 +22,7 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
     if let Some(folder) = &args.emit {
         emit_stages(&model, &options, folder)?;
     }
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("packing weights {wide_bar} {bytes}/{total_bytes}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = progress_bar();
     let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -34,6 +31,14 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
     bar.finish_and_clear();
     let size = std::fs::metadata(&args.output).map_or(0, |meta| meta.len());
     print(&format!("{report}wrote {} ({})\n", args.output.display(), HumanBytes(size)))
+}
+
+/// Shows how far the weights are.
+pub(super) fn progress_bar() -> ProgressBar {
+    ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("packing weights {wide_bar} {bytes}/{total_bytes}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }
 
 fn emit_stages(model: &Model, options: &Options, folder: &Path) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! From a model to a plan file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use onebit_ir::Graph;
 use onebit_ir::quant::Format;
@@ -11,6 +12,7 @@ use onebit_plan::abi::KEY_TILE;
 use onebit_plan::manifest::{
     Manifest, ModelInfo, Provenance, Requirement, SegmentKind, WeightRecord,
 };
+use onebit_plan::trust::Signer;
 
 use crate::error::CompileError;
 use crate::pipeline;
@@ -18,6 +20,7 @@ use crate::provenance;
 use crate::report::Report;
 use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
+use crate::sign::SecretKey;
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
 use crate::target::npu::{self, NpuProgram};
 use crate::target::vulkan::{self, GpuOptions, GpuProgram};
@@ -37,6 +40,8 @@ pub struct Options {
     pub array_limits: ArrayLimits,
     /// Whether the plan has a part for Vulkan devices.
     pub vulkan: Vulkan,
+    /// Who signs the plan; nobody where there is none.
+    pub signer: Option<Arc<SecretKey>>,
 }
 
 /// Whether a plan can run on Vulkan devices.
@@ -64,6 +69,7 @@ impl Default for Options {
             placement: Placement::Cpu,
             array_limits: ArrayLimits::default(),
             vulkan: Vulkan::default(),
+            signer: None,
         }
     }
 }
@@ -134,7 +140,8 @@ pub fn compile(
     writer.end_segment()?;
     manifest.array = array.map(|program| program.plan(&store, &roundings));
     manifest.gpu = gpu.map(|program| program.plan);
-    let manifest = writer.finish(manifest)?;
+    let signer = options.signer.as_deref().map(|key| key as &dyn Signer);
+    let manifest = writer.finish_signed(manifest, signer)?;
     Ok(Report::new(manifest, off_gpu))
 }
 
@@ -218,6 +225,7 @@ fn manifest(
         memory: program.memory,
         entries: program.entries.clone(),
         functions: program.functions.clone(),
+        traced: program.traced.clone(),
         kernels: program.kernels.clone(),
         regions: program.regions.clone(),
         weights: store.matrices().iter().map(weight_record).collect(),

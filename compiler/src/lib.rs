@@ -14,6 +14,7 @@ pub mod provenance;
 pub mod report;
 pub mod rewrite;
 pub mod schedule;
+pub mod sign;
 pub mod target;
 mod verify_build;
 

@@ -183,6 +183,7 @@ mod tests {
             memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
             entries: Vec::new(),
             functions: Vec::new(),
+            traced: Vec::new(),
             kernels: Vec::new(),
             regions: vec![
                 region("@token_embd", "cpu", 0),

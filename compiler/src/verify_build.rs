@@ -99,8 +99,8 @@ fn compare(plan: &PlanFile, again: &PlanFile) -> Verdict {
     if a != b {
         return Verdict::Differs { place: format!("the manifest: {}", first_line(plan, again)) };
     }
-    let unsigned = again.file_length();
-    Verdict::Same { unsigned, signature: plan.file_length().saturating_sub(unsigned) }
+    let unsigned = again.unsigned_length();
+    Verdict::Same { unsigned, signature: plan.file_length() - plan.unsigned_length() }
 }
 
 fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {

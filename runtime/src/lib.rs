@@ -5,11 +5,16 @@
 //! [`generate`] turns prompts into tokens. Memory is allocated at load, never during a step.
 
 pub mod bandwidth;
+pub mod check;
+pub mod doctor;
 pub mod driver;
 mod error;
 pub mod generate;
+pub mod machine;
 pub mod perplexity;
 pub mod sampler;
 pub mod session;
+#[cfg(test)]
+mod test_machine;
 
 pub use error::Error;

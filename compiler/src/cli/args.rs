@@ -19,6 +19,10 @@ pub struct Arguments {
 pub enum Command {
     /// Compile a model to a plan.
     Compile(Compile),
+    /// Make a key pair for signing plans; compile does so by itself when there is none.
+    Keygen(Keygen),
+    /// Sign a plan that exists, which says that you answer for the code in it.
+    Sign(Sign),
     /// Print a model's IR at one stage of the compiler.
     Dump(Dump),
     /// Print what a plan holds.
@@ -46,6 +50,46 @@ pub struct Compile {
     /// Also write graph.oir, fused.oir and schedule.txt to this folder.
     #[arg(long, value_name = "DIR")]
     pub emit: Option<PathBuf>,
+    /// Sign with this secret key instead of the machine's own.
+    #[arg(long, value_name = "KEY", conflicts_with = "no_sign")]
+    pub sign: Option<PathBuf>,
+    /// Leave the plan unsigned: no machine runs it unless told to.
+    #[arg(long)]
+    pub no_sign: bool,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+/// Where keys lie, the same for all commands that deal with them.
+#[derive(Args)]
+pub struct Keys {
+    /// Folder of keys [default: onebit in the user's folder of configuration]
+    #[arg(long, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Keygen {
+    /// File for the secret key, as NAME.key; the public one goes to NAME.pub [default: the machine's
+    /// own pair, in the folder of keys]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+#[derive(Args)]
+pub struct Sign {
+    /// The plan.
+    pub plan: PathBuf,
+    /// Secret key, of onebitc or of `minisign -G -W` [default: the machine's own]
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<PathBuf>,
+    /// Write the signed plan here [default: in place of the other]
+    #[arg(short, long, value_name = "PLAN")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: Keys,
 }
 
 /// What a plan is made for, the same for all commands that lower a model.
@@ -103,6 +147,8 @@ pub struct Inspect {
     /// Write one page of HTML that needs nothing else.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: Keys,
 }
 
 #[derive(Args)]

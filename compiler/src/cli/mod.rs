@@ -6,6 +6,7 @@ mod diff;
 mod dump;
 mod failure;
 mod inspect;
+mod keys;
 mod tokenize;
 mod verify_build;
 
@@ -24,6 +25,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let done = |()| ExitCode::SUCCESS;
     match arguments.command {
         Command::Compile(options) => compile::run(&options).map(done),
+        Command::Keygen(options) => keys::keygen(&options).map(done),
+        Command::Sign(options) => keys::sign(&options).map(done),
         Command::Dump(options) => dump::run(&options).map(done),
         Command::Inspect(options) => inspect::run(&options).map(done),
         Command::Diff(options) => Ok(diff::run(&options)),

@@ -9,7 +9,7 @@ use onebit_aie::gemm::{Design, GemmError};
 use onebit_cpu::{Row, Scales};
 use onebit_ir::quant::{Format, Unpacked};
 use onebit_ir::{Elem, Graph, Op, ValueId};
-use onebit_plan::abi::{BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
+use onebit_plan::abi::{Activation, BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
 use onebit_plan::layout::SPAN;
 use rayon::prelude::*;
 
@@ -99,7 +99,8 @@ enum Item {
     Array(ArrayId),
 }
 
-/// The storage class of `format` for rows of `columns` elements: the narrowest that is exact.
+/// The storage class of `format` for rows of `columns` elements: the narrowest that is exact, for
+/// IQ1_S if all blocks [have two-level scales](Format::has_super_scales).
 pub fn storage_class(format: Format, columns: usize) -> StorageClass {
     let class = match format {
         Format::F32 => StorageClass::F32,
@@ -115,7 +116,7 @@ pub fn storage_class(format: Format, columns: usize) -> StorageClass {
         Format::Mxfp4 => StorageClass::M4E,
         Format::Iq4Xs => StorageClass::N4K,
         Format::Iq4Nl => StorageClass::N4D,
-        Format::Q2K => StorageClass::Q2K,
+        Format::Q2K | Format::Iq1S => StorageClass::Q2K,
         Format::Q3K => StorageClass::Q3K,
         Format::Q4K => StorageClass::Q4K,
         Format::Q5K => StorageClass::Q5K,
@@ -143,7 +144,7 @@ pub fn is_native(format: Format, class: StorageClass) -> bool {
             | (Format::Mxfp4, C::M4E)
             | (Format::Iq4Xs, C::N4K)
             | (Format::Iq4Nl, C::N4D)
-            | (Format::Q2K, C::Q2K)
+            | (Format::Q2K | Format::Iq1S, C::Q2K)
             | (Format::Q3K, C::Q3K)
             | (Format::Q4K, C::Q4K)
             | (Format::Q5K, C::Q5K)
@@ -237,12 +238,12 @@ impl<'m> WeightStore<'m> {
         &self.vectors[id.0]
     }
 
-    /// Storage class of the weight `value`.
-    pub fn class_of(&self, graph: &Graph, value: ValueId) -> StorageClass {
+    /// What products with the weight `value` read.
+    pub fn activation_of(&self, graph: &Graph, value: ValueId) -> Activation {
         let ty = graph.ty(value);
         match (ty.elem, ty.width()) {
-            (Elem::Block(format), Some(columns)) => storage_class(format, columns),
-            _ => StorageClass::F32,
+            (Elem::Block(format), Some(columns)) => storage_class(format, columns).activation(),
+            _ => Activation::F32,
         }
     }
 
@@ -253,7 +254,7 @@ impl<'m> WeightStore<'m> {
         if let Some(found) = self.matrices.iter().position(|m| m.tensors == tensors) {
             return Ok(WeightId(found));
         }
-        let class = storage_class(format, columns);
+        let class = self.class_of_tensors(&tensors, format, columns)?;
         let rows = tensor_rows.iter().sum();
         let bytes = onebit_cpu::packed_bytes(class, rows, columns) as u64;
         let id = WeightId(self.matrices.len());
@@ -269,6 +270,25 @@ impl<'m> WeightStore<'m> {
             bytes,
         });
         Ok(id)
+    }
+
+    /// The narrowest class that holds these tensors, blocks without two-level scales included.
+    fn class_of_tensors(
+        &self,
+        tensors: &[String],
+        format: Format,
+        columns: usize,
+    ) -> Result<StorageClass, CompileError> {
+        let class = storage_class(format, columns);
+        if format != Format::Iq1S || class != StorageClass::Q2K {
+            return Ok(class);
+        }
+        for name in tensors {
+            if !format.has_super_scales(self.fetch(name)?.1) {
+                return Ok(StorageClass::I8G16M);
+            }
+        }
+        Ok(class)
     }
 
     fn stacked(&self, graph: &Graph, values: &[ValueId]) -> Result<Source, CompileError> {

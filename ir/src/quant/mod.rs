@@ -178,7 +178,8 @@ pub struct Unpacked {
     /// Additive minimum of each group of 16 (already negated where the format subtracts it);
     /// -0.0 where the format has none, because adding that keeps the sign of a zero product.
     pub min: [f32; 16],
-    /// The two-level scales of the K formats and IQ4_XS, from which `scale` and `min` are made.
+    /// The two-level scales of the K formats, IQ4_XS and most blocks of IQ1_S, from which `scale`
+    /// and `min` are made.
     pub super_scales: Option<SuperScales>,
 }
 
@@ -235,6 +236,15 @@ impl Format {
             return None;
         }
         (elements / info.block_len).checked_mul(info.block_bytes)
+    }
+
+    /// Whether all of `blocks`, whole blocks, have two-level scales: [`Unpacked::super_scales`].
+    pub fn has_super_scales(self, blocks: &[u8]) -> bool {
+        match self {
+            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K | Self::Iq4Xs => true,
+            Self::Iq1S => blocks.chunks_exact(self.block_bytes()).all(iq1_s::has_super_scales),
+            _ => false,
+        }
     }
 
     /// Splits one block into codes and scales.

@@ -28,6 +28,17 @@ fn write(out: &mut String, manifest: &Manifest) -> fmt::Result {
         )?;
     }
     entry::entries(out, manifest)?;
+    for entry in &manifest.traced {
+        let taps: usize = entry.steps.iter().map(|step| step.taps.len()).sum();
+        writeln!(
+            out,
+            "  {:<12} offset {:#08x} max rows {} traced: {} steps, {taps} values",
+            entry.name,
+            entry.offset,
+            entry.max_rows,
+            entry.steps.len()
+        )?;
+    }
     writeln!(out, "\nkernels")?;
     for kernel in &manifest.kernels {
         writeln!(out, "  {kernel:?}")?;

@@ -64,6 +64,8 @@ pub struct GpuModule {
     pub length: u64,
     /// Subgroup size to ask for; `None` takes the device's own.
     pub subgroup: Option<u32>,
+    /// Bytes that a workgroup shares, at most.
+    pub shared: u32,
     /// What the device must have, besides Vulkan 1.3 with subgroup basic, vote, arithmetic, ballot
     /// and shuffle operations in compute shaders; sorted.
     pub features: Vec<GpuFeature>,

@@ -17,6 +17,8 @@ pub struct Manifest {
     pub entries: Vec<Entry>,
     /// Row loops that the entries call.
     pub functions: Vec<Function>,
+    /// None, or for each entry, in their order, its twin.
+    pub traced: Vec<TracedEntry>,
     /// Kernels that the code calls; the runtime refuses a plan that names one it lacks.
     pub kernels: Vec<KernelId>,
     /// What runs where and reads what, for reports and profiles; in execution order.
@@ -173,6 +175,60 @@ pub struct Function {
     /// Bytes from the start of the code segment.
     pub offset: u64,
     pub length: u64,
+}
+
+/// A twin of an [`Entry`] for measuring and checking: the same steps in the same order, with a
+/// barrier and a call of [`crate::abi::TraceFn`] after each. Gives the same bits, more slowly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedEntry {
+    pub name: String,
+    /// Bytes from the start of the code segment.
+    pub offset: u64,
+    pub max_rows: u32,
+    /// By the number that the code gives to [`crate::abi::TraceFn`].
+    pub steps: Vec<TracedStep>,
+}
+
+/// One step of a traced entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedStep {
+    /// Index among the regions.
+    pub region: u32,
+    /// Values of the IR that the step leaves in memory, all of it: not what a loop keeps in
+    /// registers, nor quantised activations, nor logits.
+    pub taps: Vec<Tap>,
+}
+
+/// A value of the IR as `f32[rows][columns]` in memory, without gaps between rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tap {
+    /// `%57`, as the graph after all passes prints it.
+    pub value: String,
+    /// The operation that makes it: `linear`.
+    pub op: String,
+    pub scratch: Scratch,
+    /// Bytes from the start of that memory, a multiple of 64.
+    pub offset: u64,
+    /// Floats of a row, heads together.
+    pub columns: u32,
+    pub rows: TapRows,
+}
+
+/// Which memory a tapped value stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scratch {
+    /// [`crate::abi::StepContext::arena`].
+    Arena,
+    /// [`crate::abi::StepContext::private`]: every thread has all rows.
+    Private,
+}
+
+/// Which rows of the step a tapped value has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TapRows {
+    All,
+    /// Rows whose logits are wanted, in their order.
+    Outputs,
 }
 
 /// One dispatch of the step program.

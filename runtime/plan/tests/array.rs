@@ -36,6 +36,7 @@ fn manifest() -> Manifest {
         memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
         entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32, ..Entry::default() }],
         functions: Vec::new(),
+        traced: Vec::new(),
         kernels: Vec::new(),
         regions: Vec::new(),
         weights: Vec::new(),

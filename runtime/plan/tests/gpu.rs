@@ -1,5 +1,6 @@
 //! A plan's part for a Vulkan device: written, read, and refused where it does not fit itself.
 
+use onebit_plan::fit::GpuCapabilities;
 use onebit_plan::gpu::{
     GpuDispatch, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable, GpuSlot,
     GpuWindow, binding,
@@ -41,6 +42,7 @@ fn gpu() -> GpuPlan {
                 offset: 4,
                 length: 4 * module().len() as u64,
                 subgroup: Some(32),
+                shared: 256,
                 features: vec![GpuFeature::IntegerDot, GpuFeature::Float16],
             }],
             bindings: vec![
@@ -104,6 +106,7 @@ fn manifest(gpu: Option<GpuPlan>) -> Manifest {
         memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
         entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32, ..Entry::default() }],
         functions: Vec::new(),
+        traced: Vec::new(),
         kernels: Vec::new(),
         regions: Vec::new(),
         weights: Vec::new(),
@@ -285,4 +288,40 @@ fn a_plan_has_the_whole_part_or_none() {
     assert!(write(Some(gpu()), None).is_err());
     assert!(write(None, Some(&shaders())).is_err());
     write(None, None).unwrap();
+}
+
+/// Everything a device may lack is named with both values, and a device that has it all takes the
+/// module.
+#[test]
+fn what_a_device_lacks_is_named() {
+    let plan = gpu();
+    let (kernel, module) = (&plan.kernels[0], &plan.kernels[0].modules[0]);
+    let able = GpuCapabilities {
+        features: module.features.clone(),
+        subgroup_sizes: (32, 64),
+        subgroups: 32,
+        invocations: 1024,
+        immediates: 128,
+        shared: 16384,
+    };
+    assert_eq!(able.lacks(kernel, module), []);
+    let lacks = |change: &dyn Fn(&mut GpuCapabilities)| {
+        let mut device = able.clone();
+        change(&mut device);
+        let lacks = device.lacks(kernel, module);
+        assert_eq!(lacks.len(), 1, "{lacks:?}");
+        (lacks[0].to_string(), lacks[0].found())
+    };
+    let text = |needed: &str, found: &str| (needed.to_owned(), found.to_owned());
+    let lost = |it: &mut GpuCapabilities| it.features.retain(|it| *it != GpuFeature::Float16);
+    assert_eq!(lacks(&lost), text("Float16", "no Float16"));
+    assert_eq!(lacks(&|it| it.subgroup_sizes = (8, 8)), text("subgroups of 32", "subgroups of 8"));
+    assert_eq!(
+        lacks(&|it| it.shared = 128),
+        text("256 bytes of shared memory", "up to 128 bytes of shared memory")
+    );
+    let workgroup = format!("workgroups of {}", kernel.workgroup);
+    assert_eq!(lacks(&|it| it.invocations = 1).0, workgroup);
+    assert_eq!(lacks(&|it| it.subgroups = 1).1, "workgroups of up to 32");
+    assert_eq!(lacks(&|it| it.immediates = 0).1, "up to 0 bytes of immediates");
 }

@@ -60,6 +60,7 @@ fn manifest() -> Manifest {
             }],
         }],
         functions: vec![Function { name: "@head".into(), offset: 0, length: 16 }],
+        traced: Vec::new(),
         kernels: vec![KernelId::Barrier, KernelId::Matmul(StorageClass::Q4D)],
         regions: vec![Region {
             name: "@head".into(),
@@ -278,10 +279,12 @@ fn seal(bytes: &mut [u8]) {
         version: FORMAT_VERSION,
         manifest_offset: word(16),
         manifest_length: word(24),
-        file_length: word(32),
+        length: word(32),
         digest: [0; 20],
+        signature_length: 0,
     };
-    if let Some(manifest) = bytes.get(header.manifest_offset as usize..) {
+    let end = usize::try_from(header.length).unwrap_or(usize::MAX);
+    if let Some(manifest) = bytes.get(header.manifest_offset as usize..end) {
         let digest = header.digest_of(manifest);
         bytes[40..60].copy_from_slice(&digest);
     }

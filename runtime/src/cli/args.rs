@@ -28,8 +28,16 @@ pub enum Command {
     Tokenize(Tokenize),
     /// Measure a step on a Vulkan device, dispatch by dispatch
     Profile(Profile),
+<<<<<<< HEAD
+    /// Say whose plans may run on this machine
+    Trust(Trust),
+=======
+    /// Tell, from its header alone, whether a plan runs here: exit code 0 if it does, 3 if slower
+    /// than it could, 4 if it cannot
+    Check(Check),
+>>>>>>> main
     /// Tell what this machine has of what plans need; exit code 0 if they run on its CPU
-    Doctor,
+    Doctor(Doctor),
 }
 
 /// Where steps run.
@@ -84,6 +92,47 @@ pub struct Machine {
     /// Whether the Vulkan device's matrix units multiply [default: never]
     #[arg(long, value_enum)]
     pub matrices: Option<Matrices>,
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Run the plan's code though no trusted key signed it
+    #[arg(long)]
+    pub allow_untrusted: bool,
+    /// Hash the weights before the first step: about a second for 2 GB that are in memory
+    #[arg(long)]
+    pub check_weights: bool,
+}
+
+/// Where keys lie, the same for all commands that ask whom to trust.
+#[derive(Args)]
+pub struct Keys {
+    /// Folder of keys [default: onebit in the user's folder of configuration]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Trust {
+    #[command(subcommand)]
+    pub action: TrustAction,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+#[derive(Subcommand)]
+pub enum TrustAction {
+    /// Trust a key: its plans run from now on
+    Add {
+        /// Public key, as a file or as the line in it that begins with RW
+        #[arg(value_name = "KEYFILE|BASE64")]
+        key: String,
+    },
+    /// List the trusted keys
+    List,
+    /// Trust a key no more
+    Remove {
+        /// Its id, 16 digits
+        id: String,
+    },
 }
 
 #[derive(Args)]
@@ -200,6 +249,41 @@ pub struct Profile {
     #[arg(short, long, default_value = "20", value_name = "N")]
     pub repetitions: NonZeroUsize,
     /// Print JSON, with every dispatch
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// Plan made by `onebitc compile`
+    pub plan: PathBuf,
+    /// Positions that each sequence will have [default: the plan's]
+    #[arg(long, value_name = "N")]
+    pub ctx: Option<NonZeroU32>,
+    /// Sequences at once
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub slots: NonZeroU32,
+    /// Threads [default: one for each physical core]
+    #[arg(short, long)]
+    pub threads: Option<NonZeroUsize>,
+    /// Where to run; the best counts [default: cpu, vulkan and npu]
+    #[arg(long, value_enum)]
+    pub device: Option<Device>,
+    /// Vulkan device, by its number in `onebit-rt doctor` or a part of its name [default: the one
+    /// that run takes]
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub gpu: Option<String>,
+    /// Whether the Vulkan device's matrix units multiply [default: never]
+    #[arg(long, value_enum)]
+    pub matrices: Option<Matrices>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -3,6 +3,7 @@
 pub mod args;
 mod bench;
 mod chat;
+mod check;
 pub mod clock;
 mod doctor;
 mod failure;
@@ -15,6 +16,7 @@ mod perplexity;
 mod profile;
 mod screen;
 mod tokenize;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -31,6 +33,8 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Logits(options) => logits::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),
-        Command::Doctor => doctor::run(),
+        Command::Trust(options) => trust::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
     }
 }

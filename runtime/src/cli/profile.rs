@@ -60,7 +60,7 @@ pub fn run(options: &args::Profile) -> Result<ExitCode, Failure> {
         let message = "only steps on Vulkan devices can be profiled";
         return Err(Failure::other(message, "add `--device vulkan`"));
     }
-    let plan = load::open(&options.machine.plan)?;
+    let plan = load::open(&options.machine)?;
     let rows = options.rows.get();
     let mut driver = load::vulkan(&plan, &options.machine, rows)?;
     // Sequences of their own where there are slots for them, else the next tokens of each.

@@ -25,6 +25,7 @@ pub struct Part {
     pub present: bool,
 }
 
+#[allow(dead_code, reason = "each test takes what it needs")]
 /// What a token at a position makes of the sum of those before it. The favoured token is the sum
 /// after the last.
 pub fn successor(sum: u32, token: u32, position: u32) -> u32 {
@@ -80,6 +81,7 @@ fn manifest() -> Manifest {
         memory: Memory { arena: 64, private: 64, slot: 64, slots: SLOTS },
         entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1, ..Entry::default() }],
         functions: Vec::new(),
+        traced: Vec::new(),
         kernels: Vec::new(),
         regions: Vec::new(),
         weights: Vec::new(),
@@ -183,7 +185,13 @@ fn part() -> (GpuPlan, Vec<u8>) {
         let slots = slots.iter().map(|&(binding, writes)| GpuSlot { binding, writes });
         GpuKernel {
             name: name.into(),
-            modules: vec![GpuModule { offset, length, subgroup: None, features: Vec::new() }],
+            modules: vec![GpuModule {
+                offset,
+                length,
+                subgroup: None,
+                shared: 0,
+                features: Vec::new(),
+            }],
             bindings: slots.collect(),
             immediates,
             workgroup: 64,

@@ -13,11 +13,13 @@ use onebit_test_support::{Head, Random, TinyOptions, tiny_model};
 use onebitc::Options;
 
 /// Format, class, and how many times the bytes of the file the plan's weights may take.
-const NARROW: [(Format, StorageClass, f64); 8] = [
+const NARROW: [(Format, StorageClass, f64); 9] = [
     (Format::Q1_0, StorageClass::B1D, 1.0),
     // The file packs five ternary digits in a byte.
     (Format::Tq1_0, StorageClass::T2D, 1.26),
     (Format::Tq2_0, StorageClass::T2D, 1.04),
+    // A scale and a minimum for each 16 weights stand for a sign and three bits for each 32.
+    (Format::Iq1S, StorageClass::Q2K, 2.01),
     (Format::Q2K, StorageClass::Q2K, 1.2),
     (Format::Q3K, StorageClass::Q3K, 1.06),
     (Format::Mxfp4, StorageClass::M4E, 1.0),

@@ -101,7 +101,7 @@ fn logits_are_the_interpreters() {
 fn formats_give_the_interpreters_logits() {
     let Some(index) = lavapipe() else { return };
     use Format::*;
-    for formats in [vec![F16], vec![BF16, F32], vec![Q4K, Q6K], vec![Q1_0, Tq2_0]] {
+    for formats in [vec![F16], vec![BF16, F32], vec![Q4K, Q6K], vec![Q1_0, Tq2_0], vec![Iq1S]] {
         let tiny = TinyOptions { formats: formats.clone(), ..TinyOptions::default() };
         let compiled = compile_bytes(tiny_model("llama", &tiny), &options(4, 64));
         let tokens = tokens(9, compiled.model.vocabulary());

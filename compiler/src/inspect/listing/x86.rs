@@ -61,6 +61,7 @@ fn kernel_name(kernel: KernelId) -> String {
         KernelId::Matmul(class) => format!("matmul.{class:?}"),
         KernelId::Gather(class) => format!("gather.{class:?}"),
         KernelId::Array => "array".into(),
+        KernelId::Trace => "trace".into(),
     }
 }
 

@@ -9,8 +9,8 @@ mod names;
 pub mod select;
 pub mod uses;
 
-use onebit_ir::Dim;
 use onebit_ir::rows::RowProgram;
+use onebit_ir::{Dim, ValueId};
 use onebit_plan::abi::AttentionShape;
 
 use crate::schedule::array::ArrayId;
@@ -167,6 +167,8 @@ pub struct Schedule {
     pub steps: Vec<ScheduledStep>,
     pub shapes: Vec<AttentionShape>,
     pub tables: Vec<RopeTable>,
+    /// Values of the graph that stand in memory as floats, each a buffer of its own; by buffer.
+    pub values: Vec<(BufferId, ValueId)>,
 }
 
 /// A step and the region it belongs to.

@@ -96,6 +96,9 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         for shape in &mut self.shapes {
             shape.slot_bytes = self.cache_bytes;
         }
+        let mut values: Vec<(BufferId, ValueId)> =
+            self.placed.iter().map(|(&value, view)| (view.buffer, value)).collect();
+        values.sort_unstable();
         Ok(Schedule {
             name: self.options.name,
             max_rows: self.options.max_rows,
@@ -103,6 +106,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             steps: self.steps,
             shapes: self.shapes,
             tables: self.tables,
+            values,
         })
     }
 
@@ -142,7 +146,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         if self.store.goes_to_array(self.graph, &inputs[1..]) {
             return Activation::F32;
         }
-        self.store.class_of(self.graph, inputs[1]).activation()
+        self.store.activation_of(self.graph, inputs[1])
     }
 
     fn select(&mut self, value: ValueId) -> Result<(), CompileError> {

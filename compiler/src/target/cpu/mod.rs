@@ -7,6 +7,7 @@ mod clif;
 mod code;
 mod facts;
 mod listing;
+mod trace;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,14 +15,14 @@ use onebit_ir::Graph;
 use onebit_ir::rows::RowProgram;
 use onebit_ir::verify::GraphInfo;
 use onebit_plan::abi::KernelId;
-use onebit_plan::manifest::{Entry, EntryStep, Function, Memory, Region};
+use onebit_plan::manifest::{Entry, EntryStep, Function, Memory, Region, TracedEntry};
 
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
 use crate::schedule::steps::select::{self, EntryOptions};
 use crate::schedule::steps::{Schedule, ScheduledStep, Sharing, Step, uses};
 use arena::Arena;
-use clif::{EntryInput, Machine, entry_function, row_function};
+use clif::{EntryInput, Machine, Tracing, entry_function, row_function};
 use code::CodeSegment;
 
 /// Rows up to which repeating row-wise work on every thread beats a barrier.
@@ -44,6 +45,8 @@ pub struct CpuProgram {
     pub code: Vec<u8>,
     pub entries: Vec<Entry>,
     pub functions: Vec<Function>,
+    /// A twin of each entry, in their order.
+    pub traced: Vec<TracedEntry>,
     pub kernels: Vec<KernelId>,
     pub memory: Memory,
     /// Of the entry for the fewest rows.
@@ -62,7 +65,7 @@ pub fn lower(
     let schedules = schedules(graph, info, options, store)?;
     let mut builder = ProgramBuilder::new(&options.architecture)?;
     for schedule in &schedules {
-        builder.entry(schedule, store)?;
+        builder.entry(graph, schedule, store)?;
     }
     let slot = schedules[0].shapes.first().map_or(0, |shape| shape.slot_bytes);
     let kernels = kernels(&schedules, store);
@@ -71,6 +74,7 @@ pub fn lower(
         code: builder.code.finish(),
         entries: builder.entries,
         functions: builder.functions.into_iter().map(|(_, function)| function).collect(),
+        traced: builder.traced,
         kernels: kernels.into_iter().collect(),
         memory: Memory { slot, slots: u32_of(options.batch), ..builder.memory },
         regions: regions(&schedules[0], store),
@@ -121,6 +125,7 @@ struct ProgramBuilder {
     /// Row functions so far, with their place in the code segment.
     functions: Vec<(RowProgram, Function)>,
     entries: Vec<Entry>,
+    traced: Vec<TracedEntry>,
     memory: Memory,
 }
 
@@ -131,11 +136,17 @@ impl ProgramBuilder {
             code: CodeSegment::default(),
             functions: Vec::new(),
             entries: Vec::new(),
+            traced: Vec::new(),
             memory: Memory::default(),
         })
     }
 
-    fn entry(&mut self, schedule: &Schedule, store: &WeightStore<'_>) -> Result<(), CompileError> {
+    fn entry(
+        &mut self,
+        graph: &Graph,
+        schedule: &Schedule,
+        store: &WeightStore<'_>,
+    ) -> Result<(), CompileError> {
         let arena = Arena::plan(schedule);
         let barriers = barriers::place(schedule, &arena);
         let shapes: Vec<u64> =
@@ -169,6 +180,7 @@ impl ProgramBuilder {
             shapes: &shapes,
             array_products: &array_products,
             tables: &tables,
+            tracing: Tracing::Off,
         };
         let code = entry_function(&mut self.machine, &input)?;
         let step = |(index, &wait): (usize, &bool)| EntryStep {
@@ -185,6 +197,15 @@ impl ProgramBuilder {
             ranges: facts::ranges(&code.places),
             buffers: facts::buffers(schedule, &arena),
         });
+        let twin = EntryInput { tracing: Tracing::EachStep, ..input };
+        let code = entry_function(&mut self.machine, &twin)?;
+        let traced = TracedEntry {
+            name: schedule.name.into(),
+            offset: self.code.push(&code.bytes),
+            max_rows: u32_of(schedule.max_rows),
+            steps: trace::steps(graph, schedule, &arena),
+        };
+        self.traced.push(traced);
         self.memory.arena = self.memory.arena.max(arena.shared_bytes as u64);
         self.memory.private = self.memory.private.max(arena.private_bytes as u64);
         Ok(())
@@ -211,7 +232,7 @@ impl ProgramBuilder {
 
 /// Every kernel that the schedules call.
 fn kernels(schedules: &[Schedule], store: &WeightStore<'_>) -> BTreeSet<KernelId> {
-    let mut kernels = BTreeSet::from([KernelId::Barrier]);
+    let mut kernels = BTreeSet::from([KernelId::Barrier, KernelId::Trace]);
     for scheduled in schedules.iter().flat_map(|schedule| &schedule.steps) {
         match &scheduled.step {
             Step::Gather { weight, .. } => {

@@ -222,8 +222,13 @@ fn modules(kernels: Vec<Kernel>) -> Result<(Vec<GpuKernel>, Vec<u8>), CompileErr
         let offset = segment.len() as u64;
         segment.extend(module.words.iter().flat_map(|word| word.to_le_bytes()));
         let length = segment.len() as u64 - offset;
-        let form =
-            |subgroup| GpuModule { offset, length, subgroup, features: module.features.clone() };
+        let form = |subgroup| GpuModule {
+            offset,
+            length,
+            subgroup,
+            shared: module.shared,
+            features: module.features.clone(),
+        };
         records.push(GpuKernel {
             modules: subgroups(&module.features).iter().copied().map(form).collect(),
             immediates: 4 * dispatch::u32_of(kernel.immediates.len()),

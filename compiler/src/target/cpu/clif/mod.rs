@@ -7,5 +7,5 @@ mod quantise;
 mod rows;
 
 pub use build::{Machine, Place};
-pub use entry::{EntryInput, entry_function};
+pub use entry::{EntryInput, Tracing, entry_function};
 pub use rows::row_function;

@@ -32,8 +32,8 @@ pub fn graph(manifest: &Manifest) -> String {
     for block in blocks(manifest) {
         match block {
             Block::Rest(regions) => cluster("outside the layers", &regions),
-            Block::Layers { first, members } => {
-                for (layer, regions) in (first..).zip(&members) {
+            Block::Layers(members) => {
+                for (layer, regions) in &members {
                     cluster(&format!("layer {layer}"), regions);
                 }
             }

@@ -44,6 +44,7 @@ pub fn plan(plan: &PlanFile) -> Result<Value, serde_json::Error> {
         "schema": SCHEMA,
         "format": FORMAT_VERSION,
         "file": { "bytes": plan.file_length() },
+        "signature": plan.signature().map(|block| json!({ "key": block.key_id.to_string() })),
         "manifest": value,
         "predicted": { "machine": "Strix Halo", "gpu": gpu, "array": array },
     }))

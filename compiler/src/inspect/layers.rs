@@ -12,12 +12,12 @@ use onebit_plan::manifest::{Manifest, Region};
 pub enum Block {
     /// What belongs to no layer.
     Rest(Vec<usize>),
-    /// Layers `first..first + members.len()`, equal but for their number and the formats of their
+    /// Layers by number, with their regions; equal but for their number and the formats of their
     /// weights.
-    Layers { first: u32, members: Vec<Vec<usize>> },
+    Layers(Vec<(u32, Vec<usize>)>),
 }
 
-/// All regions: those before the layers, the layers, those behind them. Regions without a layer
+/// All regions: those before the layers, the layers by kind, those behind them. Regions without a layer
 /// that stand between are roots that layers share and go to the front.
 pub fn blocks(manifest: &Manifest) -> Vec<Block> {
     let mut layers: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
@@ -33,17 +33,34 @@ pub fn blocks(manifest: &Manifest) -> Vec<Block> {
     let mut blocks = Vec::new();
     blocks.extend((!front.is_empty()).then_some(Block::Rest(front)));
     for (layer, regions) in layers {
-        if let Some(Block::Layers { first, members }) = blocks.last_mut()
-            && *first + members.len() as u32 == layer
-            && members.first().is_some_and(|member| equal(manifest, member, &regions))
-        {
-            members.push(regions);
-            continue;
+        let kind = blocks.iter_mut().find_map(|block| match block {
+            Block::Layers(members) if equal(manifest, &members[0].1, &regions) => Some(members),
+            _ => None,
+        });
+        match kind {
+            Some(members) => members.push((layer, regions)),
+            None => blocks.push(Block::Layers(vec![(layer, regions)])),
         }
-        blocks.push(Block::Layers { first: layer, members: vec![regions] });
     }
     blocks.extend((!back.is_empty()).then_some(Block::Rest(back)));
     blocks
+}
+
+/// Ascending numbers as people write them: `0, 2 to 5`.
+pub fn numbers(all: impl Iterator<Item = u32>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for number in all {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let text = |&(first, last): &(u32, u32)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first}, {last}"),
+        _ => format!("{first} to {last}"),
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// Layer and the rest of `@blk.3.attn_q`.
@@ -63,4 +80,23 @@ fn equal(manifest: &Manifest, a: &[usize], b: &[usize]) -> bool {
         indices.iter().map(|&index| kind(&manifest.regions[index])).collect()
     };
     kinds(a) == kinds(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_have_one_spelling() {
+        assert_eq!(layer_of("@blk.12.attn_q.rope"), Some((12, "attn_q.rope")));
+        for name in ["@blk.012.attn_q", "@blk.+1.attn_q", "@blk.1", "blk.1.attn_q", "@blk.x.y"] {
+            assert_eq!(layer_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_joined() {
+        assert_eq!(numbers([0, 2, 3, 4, 5, 8, 9].into_iter()), "0, 2 to 5, 8, 9");
+        assert_eq!(numbers([u32::MAX].into_iter()), u32::MAX.to_string());
+    }
 }

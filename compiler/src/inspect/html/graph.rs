@@ -6,7 +6,7 @@ use std::fmt::Write;
 use onebit_plan::manifest::Manifest;
 
 use super::{bytes, count, escape, shortened, target_class};
-use crate::inspect::layers::{Block, blocks, layer_of};
+use crate::inspect::layers::{Block, blocks, layer_of, numbers};
 
 /// Size of a node and the gaps between nodes, in pixels.
 const NODE: (usize, usize) = (164, 42);
@@ -26,7 +26,8 @@ pub(super) fn section(manifest: &Manifest) -> String {
     };
     let mut text = format!(
         "<p>Each box is a step of the model; a line leads from what makes a value to what reads it. \
-         Layers that do the same are drawn once.{gpu}</p>\n\
+         Layers that do the same are drawn once, and lines from one layer to the next are left out: the \
+         table of all regions has them.{gpu}</p>\n\
          <p class=\"legend\">{}</p>\n\
          <div class=\"scroll columns\" tabindex=\"0\" role=\"region\" aria-label=\"Graph\">\n",
         legend(manifest)
@@ -38,9 +39,7 @@ pub(super) fn section(manifest: &Manifest) -> String {
                 text.push_str("<h3>outside the layers</h3>\n");
                 text.push_str(&drawing(manifest, &dispatches, &regions));
             }
-            Block::Layers { first, members } => {
-                layers(&mut text, manifest, &dispatches, first, &members)
-            }
+            Block::Layers(members) => layers(&mut text, manifest, &dispatches, &members),
         }
         text.push_str("</div>\n");
     }
@@ -62,33 +61,30 @@ fn layers(
     text: &mut String,
     manifest: &Manifest,
     dispatches: &HashMap<usize, usize>,
-    first: u32,
-    members: &[Vec<usize>],
+    members: &[(u32, Vec<usize>)],
 ) {
-    let [representative, others @ ..] = members else { return };
-    let last = first as usize + others.len();
+    let [(first, representative), others @ ..] = members else { return };
     let title = match others.len() {
         0 => format!("layer {first}"),
-        _ => format!("layers {first} to {last}: {} equal", members.len()),
+        _ => format!("{} equal layers", members.len()),
     };
     let _ = writeln!(text, "<h3>{title}</h3>\n{}", drawing(manifest, dispatches, representative));
-    let size = |regions: &Vec<usize>| -> u64 {
+    let size = |(_, regions): &(u32, Vec<usize>)| -> u64 {
         regions.iter().map(|&index| manifest.regions[index].weight_bytes).sum()
     };
     let (least, most) = (members.iter().map(size).min(), members.iter().map(size).max());
     if let (Some(least), Some(most)) = (least, most) {
-        let range = if least == most {
-            bytes(least)
-        } else {
-            format!("{} to {}", bytes(least), bytes(most))
-        };
+        let (least, most) = (bytes(least), bytes(most));
+        let range = if least == most { least } else { format!("{least} to {most}") };
         let _ = writeln!(text, "<p>{range} of weights a layer</p>");
     }
     if others.is_empty() {
         return;
     }
-    let _ = writeln!(text, "<details><summary>the other {} layers</summary>", others.len());
-    for (layer, regions) in (first + 1..).zip(others) {
+    let numbers = numbers(members.iter().map(|(layer, _)| *layer));
+    let _ = writeln!(text, "<p>Layers {numbers}; drawn is {first}.</p>");
+    let _ = writeln!(text, "<details><summary>the other {}</summary>", others.len());
+    for (layer, regions) in others {
         let _ =
             writeln!(text, "<h4>layer {layer}</h4>\n{}", drawing(manifest, dispatches, regions));
     }

@@ -22,6 +22,10 @@ pub(super) fn section(plan: &PlanFile) -> String {
         ("scratch", format!("{} and {} a thread", bytes(memory.arena), bytes(memory.private))),
         ("cache", format!("{} a slot, {} slots", bytes(memory.slot), memory.slots)),
         ("placement", placement(plan)),
+        (
+            "signed by",
+            plan.signature().map_or("nobody".into(), |block| format!("key {}", block.key_id)),
+        ),
         ("compiled by", format!("onebitc {}", escape(&from.tool))),
         ("options", escape(&from.options.join(" "))),
         ("needs", requirements(&manifest.requirements)),

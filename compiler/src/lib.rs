@@ -10,6 +10,7 @@ mod error;
 pub mod inspect;
 pub mod pass;
 pub mod pipeline;
+pub mod predict;
 pub mod provenance;
 pub mod report;
 pub mod rewrite;

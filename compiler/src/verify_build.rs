@@ -9,6 +9,7 @@ use onebit_plan::{PlanError, PlanFile};
 use crate::emit::{Progress, compile, hash};
 use crate::error::CompileError;
 use crate::provenance::{self, ProvenanceError};
+use crate::target::machine::Machine;
 
 /// What comparing gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,9 @@ impl VerifyError {
             Self::Provenance(ProvenanceError::Tool { found, .. }) => {
                 Some(format!("verify it with onebitc {found}"))
             }
+            Self::Provenance(ProvenanceError::Machine { .. }) => {
+                Some("`onebit-rt probe` on that machine made the description".into())
+            }
             Self::Provenance(_) => Some("verify it with the onebitc that made it".into()),
             Self::Model { .. } => Some("give the model file that the plan names".into()),
             Self::Scratch { .. } => Some("give a folder with --scratch".into()),
@@ -50,18 +54,19 @@ impl VerifyError {
     }
 }
 
-/// Compiles `model` as `plan` says it was, into a file in `scratch` that is gone afterwards.
+/// Compiles `model` as `plan` says it was, for the same `machine` if any, into a file in `scratch` that is gone afterwards.
 ///
 /// # Errors
 /// When the plan is of another version or model, or the compile fails.
 pub fn verify_build(
     plan: &PlanFile,
     model: &Model,
+    machine: Option<Machine>,
     scratch: &Path,
     progress: Progress<'_>,
 ) -> Result<Verdict, VerifyError> {
     let manifest = plan.manifest();
-    let options = provenance::options(manifest)?;
+    let options = provenance::options(&manifest.provenance, machine)?;
     let found = hash(model);
     if found != manifest.provenance.source_hash {
         let text = |hash| blake3::Hash::from_bytes(hash).to_hex().to_string();

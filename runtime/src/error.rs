@@ -32,6 +32,12 @@ pub enum Error {
     /// The plan's code and its manifest do not agree.
     #[error("array product {index} is not what the plan's manifest says of it")]
     ArrayProduct { index: u32 },
+    /// The system hides what was asked.
+    #[error("the system does not tell {what}")]
+    Unknown { what: &'static str },
+    /// What was measured is not what was to be measured.
+    #[error("the measurement of {what} read something else than was written")]
+    Measurement { what: &'static str },
     /// Regions were to be traced, and the plan has no code for that.
     #[error("the plan has no traced entries")]
     NotTraced,
@@ -100,6 +106,10 @@ impl Error {
             }
             Self::Memory { .. } => {
                 "close other programs, or compile with a smaller `--ctx` or `--batch`".into()
+            }
+            Self::Unknown { .. } => "see that /proc and /sys are there, as in a container".into(),
+            Self::Measurement { .. } => {
+                "run it again; if that fails, too, test the machine's memory".into()
             }
             Self::Threads { .. } => "ask for fewer with `-t`".into(),
             Self::ContextFull { .. } => {

@@ -12,6 +12,7 @@ mod error;
 pub mod generate;
 pub mod machine;
 pub mod perplexity;
+pub mod probe;
 pub mod sampler;
 pub mod session;
 #[cfg(test)]

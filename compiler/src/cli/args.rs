@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use onebitc::inspect::diff::Section;
-use onebitc::schedule::repack::Placement;
-use onebitc::{Options, Vulkan};
+use onebitc::target::machine::{Require, Target};
+use onebitc::{CompileError, Options, Vulkan};
 
 /// Compile GGUF language models ahead of time to .plan files for onebit-rt.
 #[derive(Parser)]
@@ -102,12 +102,27 @@ pub struct Shape {
     #[arg(long)]
     pub ctx: Option<usize>,
     /// Machine to compile for: host, strix-halo (products also for its neural processor),
-    /// x86_64 or aarch64.
-    #[arg(long, default_value = "host")]
+    /// x86_64, aarch64, or a description of it that `onebit-rt probe` made.
+    #[arg(long, default_value = "host", value_name = "NAME|BOX.SYS")]
     pub target: String,
+    /// Fail where the plan could not run there: all products on the npu, whole steps on the gpu,
+    /// or products for the cpu.
+    #[arg(long, value_enum, value_name = "PLACE")]
+    pub require_target: Option<Place>,
     /// Leave out the part for Vulkan devices.
     #[arg(long)]
     pub no_gpu: bool,
+}
+
+/// Where a plan must be able to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Place {
+    /// All products on the neural processor.
+    Npu,
+    /// Whole steps on a Vulkan device.
+    Gpu,
+    /// Products in the form that suits the processor.
+    Cpu,
 }
 
 #[derive(Args)]
@@ -177,6 +192,9 @@ pub struct VerifyBuild {
     /// Folder for the second plan, as large as the first; that of the plan when not given.
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
+    /// Description of the machine that the plan was made for, where it was made for one.
+    #[arg(long = "box", value_name = "BOX.SYS")]
+    pub machine: Option<PathBuf>,
 }
 
 fn section(name: &str) -> Result<Section, String> {
@@ -201,19 +219,26 @@ pub struct Tokenize {
 
 impl Shape {
     /// The compiler's options for what was typed.
-    pub fn options(&self) -> Options {
-        let (architecture, placement) = match self.target.as_str() {
-            "host" => (std::env::consts::ARCH, Placement::Cpu),
-            "strix-halo" => ("x86_64", Placement::Array),
-            other => (other, Placement::Cpu),
-        };
-        Options {
+    ///
+    /// # Errors
+    /// A description that cannot be read; a place that the target does not have.
+    pub fn options(&self) -> Result<Options, CompileError> {
+        let options = Options {
             batch: self.batch,
             context: self.ctx,
-            architecture: architecture.to_owned(),
-            placement,
             vulkan: if self.no_gpu { Vulkan::Without } else { Vulkan::WherePossible },
             ..Options::default()
+        };
+        options.for_target(Target::parse(&self.target)?, self.require_target.map(Place::require))
+    }
+}
+
+impl Place {
+    fn require(self) -> Require {
+        match self {
+            Self::Npu => Require::Npu,
+            Self::Gpu => Require::Gpu,
+            Self::Cpu => Require::Cpu,
         }
     }
 }

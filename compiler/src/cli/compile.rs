@@ -18,7 +18,7 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
         pool.map_err(|error| Failure::new(format!("--jobs {jobs}: {error}")))?;
     }
     let model = open_model(&args.model)?;
-    let mut options = args.shape.options();
+    let mut options = args.shape.options()?;
     if !args.no_sign {
         // Before the work, so that a key that cannot be used does not cost it.
         options.signer = Some(keys::secret_key(&args.keys, args.sign.as_deref())?);

@@ -48,6 +48,9 @@ impl From<CompileError> for Failure {
     fn from(error: CompileError) -> Self {
         match error {
             CompileError::Plan(error) => error.into(),
+            CompileError::Box { ref source, .. } => {
+                Self::Error { help: Some(source.help()), message: error.to_string() }
+            }
             error => Self::new(error),
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use onebit_plan::PlanFile;
+use onebitc::target::machine::Machine;
 use onebitc::{Verdict, VerifyError};
 
 use super::args::VerifyBuild;
@@ -20,12 +21,13 @@ fn verify(args: &VerifyBuild) -> Result<ExitCode, Failure> {
     let model = open_model(&args.model)?;
     let folder = args.plan.parent().filter(|folder| !folder.as_os_str().is_empty());
     let scratch = args.scratch.as_deref().or(folder).unwrap_or(Path::new("."));
+    let machine = args.machine.as_deref().map(Machine::read).transpose()?;
     let bar = compile::progress_bar();
     let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let verdict = onebitc::verify_build(&plan, &model, scratch, &mut progress)?;
+    let verdict = onebitc::verify_build(&plan, &model, machine, scratch, &mut progress)?;
     bar.finish_and_clear();
     match verdict {
         Verdict::Same { unsigned, signature } => {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::gpu::{GpuFeature, GpuKernel, GpuModule};
+use crate::gpu::{GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuWindow};
 
 /// What a device has of what modules may need.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,5 +98,37 @@ impl GpuCapabilities {
             lacks.push(Lack::Shared { needed: module.shared, found: self.shared });
         }
         lacks
+    }
+}
+
+/// Sizes that turn a plan's windows into the runtime's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Slots of the cache.
+    pub slots: u64,
+    /// Positions of a slot.
+    pub context: u64,
+    /// Tokens, and so the floats of a row of logits.
+    pub vocabulary: u64,
+}
+
+impl GpuEntry {
+    /// Bytes of a window of one of the entry's dispatches.
+    pub fn window_bytes(&self, plan: &GpuPlan, window: &GpuWindow, scale: Scale) -> u64 {
+        match *window {
+            GpuWindow::Weights { length, .. } | GpuWindow::Arena { length, .. } => length,
+            GpuWindow::Cache { length, .. } => length * scale.slots,
+            GpuWindow::Rope { table } => {
+                8 * scale.context * plan.tables[table as usize].frequencies.len() as u64
+            }
+            GpuWindow::Step => 0,
+            GpuWindow::Logits => 4 * scale.vocabulary * u64::from(self.max_rows),
+        }
+    }
+
+    /// Bytes of the longest window.
+    pub fn longest_window(&self, plan: &GpuPlan, scale: Scale) -> u64 {
+        let windows = self.dispatches.iter().flat_map(|dispatch| &dispatch.windows);
+        windows.map(|window| self.window_bytes(plan, window, scale)).max().unwrap_or(0)
     }
 }

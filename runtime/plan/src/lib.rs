@@ -11,6 +11,7 @@
 //!   has all about keys.
 
 pub mod abi;
+pub mod box_sys;
 mod check;
 mod codec;
 mod dump;

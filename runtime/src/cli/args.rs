@@ -28,14 +28,13 @@ pub enum Command {
     Tokenize(Tokenize),
     /// Measure a step on a Vulkan device, dispatch by dispatch
     Profile(Profile),
-<<<<<<< HEAD
     /// Say whose plans may run on this machine
     Trust(Trust),
-=======
     /// Tell, from its header alone, whether a plan runs here: exit code 0 if it does, 3 if slower
     /// than it could, 4 if it cannot
     Check(Check),
->>>>>>> main
+    /// Describe this machine for `onebitc compile --target box.sys`, on standard output
+    Probe(Probe),
     /// Tell what this machine has of what plans need; exit code 0 if they run on its CPU
     Doctor(Doctor),
 }
@@ -279,6 +278,13 @@ pub struct Check {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Probe {
+    /// Do not measure how fast memory is read, which takes seconds and 256 MiB a core
+    #[arg(long)]
+    pub no_measure: bool,
 }
 
 #[derive(Args)]

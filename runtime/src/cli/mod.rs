@@ -13,6 +13,7 @@ mod load;
 mod logits;
 mod npy;
 mod perplexity;
+mod probe;
 mod profile;
 mod screen;
 mod tokenize;
@@ -35,6 +36,7 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Tokenize(options) => tokenize::run(&options),
         Command::Trust(options) => trust::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Probe(options) => probe::run(&options),
         Command::Doctor(options) => doctor::run(&options),
     }
 }

@@ -11,6 +11,7 @@ mod group;
 mod kernels;
 mod memory;
 pub mod predict;
+mod prune;
 
 use onebit_ir::Graph;
 use onebit_ir::verify::GraphInfo;
@@ -29,6 +30,8 @@ use dispatch::Layout;
 use group::{Fusion, Unit};
 use kernels::{Arithmetic, Chosen, KernelSet};
 use memory::{Accesses, Arena, Resource};
+
+pub use prune::prune;
 
 /// What to compile for.
 #[derive(Clone, Copy, Debug)]

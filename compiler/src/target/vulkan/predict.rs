@@ -25,3 +25,10 @@ pub fn dispatch_seconds(dispatch: &GpuDispatch) -> f64 {
     let wait = if dispatch.wait { WAIT_SECONDS } else { 0.0 };
     wait + groups * GROUP_SECONDS + dispatch.weight_bytes as f64 / BYTES_PER_SECOND
 }
+
+/// Seconds of one step of `entry` where memory is read at `bytes_per_second`; waits and launches cost
+/// what they do on a Strix Halo.
+pub fn seconds_at(entry: &GpuEntry, bytes_per_second: f64) -> f64 {
+    let bytes: u64 = entry.dispatches.iter().map(|dispatch| dispatch.weight_bytes).sum();
+    seconds(entry) + bytes as f64 / bytes_per_second - bytes as f64 / BYTES_PER_SECOND
+}

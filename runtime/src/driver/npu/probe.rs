@@ -43,14 +43,14 @@ pub fn probe(node: &Path) -> Result<Probe, Errno> {
 /// # Errors
 /// Those of a load that finds no device it may open.
 #[cfg(target_os = "linux")]
-pub(super) fn first(dev: &Path) -> Result<Probe, NpuError> {
+pub fn first(dev: &Path) -> Result<Probe, NpuError> {
     let mut device = super::hardware::Hardware::open(dev)?;
     answers(&mut device).map_err(|errno| NpuError::of_driver("say its version", errno, None))
 }
 
 /// Asks the device that a load would open: on this system there is none.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn first(dev: &Path) -> Result<Probe, NpuError> {
+pub fn first(dev: &Path) -> Result<Probe, NpuError> {
     Err(NpuError::Missing { folder: dev.join("accel") })
 }
 

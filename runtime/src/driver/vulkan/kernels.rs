@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use onebit_plan::PlanFile;
-use onebit_plan::gpu::{GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuWindow};
+use onebit_plan::fit::Scale;
+use onebit_plan::gpu::{GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan};
 use onebit_plan::manifest::SegmentKind;
 use onebit_vulkan::{Device, DeviceInfo, Inspect, Pipeline, PipelineCache, PipelineDesc};
 use rayon::prelude::*;
@@ -34,14 +35,6 @@ impl Selection<'_> {
 /// Whether a module rounds activations to f16, which no module without matrices does.
 fn multiplies_halves(module: &GpuModule) -> bool {
     module.features.contains(&GpuFeature::CooperativeF16)
-}
-
-/// Sizes that turn a plan's windows into the runtime's.
-#[derive(Clone, Copy)]
-pub(super) struct Scale {
-    pub(super) slots: u64,
-    pub(super) context: u64,
-    pub(super) vocabulary: u64,
 }
 
 /// Chooses modules and entries. Entries of matrices that are not wanted, or that the device has
@@ -145,29 +138,11 @@ fn long_window(
 ) -> Option<GpuError> {
     let most = info.limits.storage_range;
     entry.dispatches.iter().find_map(|dispatch| {
-        let lengths = dispatch.windows.iter().map(|it| window_bytes(plan, entry, it, scale));
+        let lengths = dispatch.windows.iter().map(|it| entry.window_bytes(plan, it, scale));
         let bytes = lengths.into_iter().find(|bytes| *bytes > most)?;
         let (what, device) = (dispatch.region.clone(), info.name.clone());
         Some(GpuError::Window { what, bytes, device, most })
     })
-}
-
-/// Bytes of the longest window of an entry.
-pub(super) fn longest_window(plan: &GpuPlan, entry: &GpuEntry, scale: Scale) -> u64 {
-    let windows = entry.dispatches.iter().flat_map(|dispatch| &dispatch.windows);
-    windows.map(|window| window_bytes(plan, entry, window, scale)).max().unwrap_or(0)
-}
-
-fn window_bytes(plan: &GpuPlan, entry: &GpuEntry, window: &GpuWindow, scale: Scale) -> u64 {
-    match *window {
-        GpuWindow::Weights { length, .. } | GpuWindow::Arena { length, .. } => length,
-        GpuWindow::Cache { length, .. } => length * scale.slots,
-        GpuWindow::Rope { table } => {
-            8 * scale.context * plan.tables[table as usize].frequencies.len() as u64
-        }
-        GpuWindow::Step => 0,
-        GpuWindow::Logits => 4 * scale.vocabulary * u64::from(entry.max_rows),
-    }
 }
 
 /// Compiles the kernels of the chosen entries, with what an earlier start left in `folder`. What

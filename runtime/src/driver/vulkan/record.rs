@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use onebit_plan::PlanFile;
+use onebit_plan::fit::Scale;
 use onebit_plan::gpu::{GpuEntry, GpuPlan, GpuWindow, WINDOW_ALIGN, step};
 use onebit_plan::manifest::SegmentKind;
 use onebit_vulkan::{
     Buffer, Commands, Device, Pipeline, Place, Recorder, Transfer, VulkanError, Window,
 };
 
-use super::kernels::Scale;
 use super::pieces::Pieces;
 use super::requirements::{cache_windows, weight_windows};
 use super::rope;

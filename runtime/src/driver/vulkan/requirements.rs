@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use onebit_plan::fit::Lack;
+use onebit_plan::fit::{Lack, Scale};
 use onebit_plan::gpu::{GpuEntry, GpuPlan, GpuWindow, step};
 use onebit_plan::manifest::Manifest;
 use onebit_vulkan::{DeviceInfo, DeviceKind, Instance, Validation};
 
-use super::kernels::{self, Scale, Selection};
+use super::kernels::{self, Selection};
 use super::{Choice, GpuError, Matrices, choose, pieces};
 use crate::check::{Check, bytes_text};
 use crate::driver::cpu::requirements::Use;
@@ -283,7 +283,7 @@ fn limits(
     for entry in entries {
         let (threads, bytes) = chosen(entry);
         (workgroup, shared) = (workgroup.max(threads), shared.max(bytes));
-        window = window.max(kernels::longest_window(plan, entry, scale));
+        window = window.max(entry.longest_window(plan, scale));
     }
     let buffers = buffers(plan, entries, info, scale);
     let buffer = buffers.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);

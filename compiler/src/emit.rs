@@ -17,7 +17,8 @@ use onebit_plan::trust::Signer;
 
 use crate::error::CompileError;
 use crate::pipeline;
-use crate::report::{NPU_OPTION, Report};
+use crate::provenance;
+use crate::report::Report;
 use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
 use crate::sign::SecretKey;
@@ -263,7 +264,7 @@ fn manifest(
             tool: env!("CARGO_PKG_VERSION").into(),
             source: file_name,
             source_hash: hash(model),
-            options: provenance_options(options, cpu),
+            options: provenance::record(options, cpu),
         },
         model: ModelInfo {
             name: model.name().into(),
@@ -278,6 +279,7 @@ fn manifest(
         segments: Vec::new(),
         memory: program.memory,
         entries: program.entries.clone(),
+        functions: program.functions.clone(),
         traced: program.traced.clone(),
         kernels: program.kernels.clone(),
         regions: program.regions.clone(),
@@ -285,23 +287,6 @@ fn manifest(
         array: None,
         gpu: None,
     })
-}
-
-/// Sorted, as [`Provenance`] has them.
-fn provenance_options(options: &Options, cpu: &CpuOptions) -> Vec<String> {
-    let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)];
-    if options.placement == Placement::Array {
-        let ArrayLimits { outputs, group_seconds } = options.array_limits;
-        all.push(NPU_OPTION.into());
-        all.push(format!("npu-call-outputs={outputs}"));
-        all.push(format!("npu-group-seconds={group_seconds}"));
-    }
-    if let Some(machine) = &options.machine {
-        all.push(format!("box={}", machine.hash));
-    }
-    all.extend(options.require.map(|require| format!("require-target={require}")));
-    all.sort_unstable();
-    all
 }
 
 fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
@@ -319,7 +304,7 @@ fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
 
 /// BLAKE3 of the whole file. Pages are given back as they are read, so that hashing does not
 /// make a large model resident.
-fn hash(model: &Model) -> [u8; 32] {
+pub(crate) fn hash(model: &Model) -> [u8; 32] {
     const WINDOW: usize = 16 << 20;
     let bytes = model.file().bytes();
     let mut hasher = blake3::Hasher::new();

@@ -181,7 +181,8 @@ fn head_and_file_agree_about_damage() {
     let folder = tempfile::tempdir().unwrap();
     let plan = counting_plan(folder.path(), 64, Some(END));
     let good = fs::read(&plan).unwrap();
-    let offset = u64::from_le_bytes(good[16..24].try_into().unwrap()) as usize;
+    let [offset, end] =
+        [16, 32].map(|at| u64::from_le_bytes(*good[at..].first_chunk().unwrap()) as usize);
     let path = folder.path().join("damaged.plan");
     for at in (0..64).chain((offset..good.len()).step_by(7)) {
         let mut bytes = good.clone();
@@ -190,7 +191,8 @@ fn head_and_file_agree_about_damage() {
         let (head, file) = (PlanHead::open(&path).err(), PlanFile::open(&path).err());
         let texts = [head, file].map(|error| error.map(|error| error.to_string()));
         assert_eq!(texts[0], texts[1], "byte {at}");
-        assert!(texts[0].is_some(), "byte {at}");
+        // A changed signature may be well-formed; that it is nobody's, only keys can tell.
+        assert!(texts[0].is_some() || at >= end, "byte {at}");
     }
 }
 

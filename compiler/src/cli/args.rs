@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use onebitc::inspect::diff::Section;
 use onebitc::target::machine::{Require, Target};
 use onebitc::{CompileError, Options, Vulkan};
 
@@ -26,6 +27,10 @@ pub enum Command {
     Dump(Dump),
     /// Print what a plan holds.
     Inspect(Inspect),
+    /// Print what two plans differ in; exit code 0 if in nothing, 1 if in something, 2 on errors.
+    Diff(Diff),
+    /// Compile a plan again and compare; exit code 0 if all bytes agree, 1 if not, 2 on errors.
+    VerifyBuild(VerifyBuild),
     /// Tokenize standard input with a model's vocabulary; ids go to standard output.
     Tokenize(Tokenize),
 }
@@ -145,8 +150,59 @@ pub enum StageName {
 pub struct Inspect {
     /// The plan.
     pub plan: PathBuf,
+    /// Print all of it as JSON.
+    #[arg(long, conflicts_with_all = ["listing", "dot", "html"])]
+    pub json: bool,
+    /// Print the code of a region, or of `all`; can be given several times.
+    #[arg(long, value_name = "REGION", conflicts_with_all = ["dot", "html"])]
+    pub listing: Vec<String>,
+    /// Print the regions as a graph in the language of Graphviz.
+    #[arg(long, conflicts_with = "html")]
+    pub dot: bool,
+    /// Write one page of HTML that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     #[command(flatten)]
     pub keys: Keys,
+}
+
+#[derive(Args)]
+pub struct Diff {
+    /// The first plan.
+    pub a: PathBuf,
+    /// The second.
+    pub b: PathBuf,
+    /// Print all differences as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Leave out a section, such as provenance, segments or weights; can be given several times.
+    #[arg(long, value_name = "SECTION", value_parser = section)]
+    pub ignore: Vec<Section>,
+    /// Differences of a section that the text has at most.
+    #[arg(long, default_value_t = 20)]
+    pub most: usize,
+}
+
+#[derive(Args)]
+pub struct VerifyBuild {
+    /// The plan.
+    pub plan: PathBuf,
+    /// The model that it was made from, a .gguf file.
+    pub model: PathBuf,
+    /// Folder for the second plan, as large as the first; that of the plan when not given.
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Description of the machine that the plan was made for, where it was made for one.
+    #[arg(long = "box", value_name = "BOX.SYS")]
+    pub machine: Option<PathBuf>,
+}
+
+fn section(name: &str) -> Result<Section, String> {
+    let found = Section::ALL.into_iter().find(|(_, known)| *known == name);
+    found.map(|(section, _)| section).ok_or_else(|| {
+        let names = Section::ALL.map(|(_, name)| name);
+        format!("there are {}", names.join(", "))
+    })
 }
 
 #[derive(Args)]

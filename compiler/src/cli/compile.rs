@@ -26,10 +26,7 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
     if let Some(folder) = &args.emit {
         emit_stages(&model, &options, folder)?;
     }
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("packing weights {wide_bar} {bytes}/{total_bytes}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = progress_bar();
     let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -43,6 +40,14 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
     };
     let plan = args.output.display();
     print(&format!("{report}wrote {plan} ({}), {signed}\n", HumanBytes(size)))
+}
+
+/// Shows how far the weights are.
+pub(super) fn progress_bar() -> ProgressBar {
+    ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("packing weights {wide_bar} {bytes}/{total_bytes}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }
 
 fn emit_stages(model: &Model, options: &Options, folder: &Path) -> Result<(), Failure> {

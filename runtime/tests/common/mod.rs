@@ -42,7 +42,8 @@ pub fn key() -> SecretKey {
 }
 
 fn manifest(context: u32) -> Manifest {
-    let entry = |name: &str, max_rows| Entry { name: name.into(), offset: 0, max_rows };
+    let entry =
+        |name: &str, max_rows| Entry { name: name.into(), offset: 0, max_rows, ..Entry::default() };
     Manifest {
         provenance: Provenance {
             tool: "0.1.0".into(),
@@ -63,6 +64,7 @@ fn manifest(context: u32) -> Manifest {
         segments: Vec::new(),
         memory: Memory { arena: 64, private: 64, slot: 64, slots: 8 },
         entries: vec![entry("step8", 8), entry("step1", 1)],
+        functions: Vec::new(),
         traced: Vec::new(),
         kernels: Vec::new(),
         regions: vec![Region {
@@ -71,6 +73,7 @@ fn manifest(context: u32) -> Manifest {
             ops: Vec::new(),
             weight_bytes: 100,
             macs: 0,
+            reads: Vec::new(),
         }],
         weights: Vec::new(),
         array: None,

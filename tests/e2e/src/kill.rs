@@ -25,8 +25,8 @@ pub struct Kills {
     pub left_over: u32,
 }
 
-/// Starts `onebitc` over a plan `times` times and kills it, each at another moment of a compile's
-/// length. The plan's file must be the old one or the new one, to the byte, and the folder of keys
+/// Starts `onebitc` over a plan and kills it, at another moment of a compile's length each time,
+/// until `times` compiles were killed before they ended. The plan's file must be the old one or the new one, to the byte, and the folder of keys
 /// in use.
 ///
 /// # Errors
@@ -60,7 +60,8 @@ pub fn kill_compiles(onebitc: &Path, folder: &Path, times: u32) -> io::Result<Ki
 
     let mut kills = Kills::default();
     let mut random = Random::new(9);
-    for turn in 0..times {
+    while kills.killed < times {
+        let turn = kills.killed + kills.ended;
         // Every other one makes its own key first, in a folder that is not there yet.
         let keys = folder.join(format!("keys{turn}"));
         let own = ["--keys", keys.to_str().expect("a path of UTF-8")];

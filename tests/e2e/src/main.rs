@@ -87,13 +87,12 @@ fn small_plan(plan: &PlanFile) -> Vec<u8> {
     let mut writer = PlanWriter::create(&path).expect("a plan can be begun");
     for kind in [SegmentKind::CpuCode, SegmentKind::Tokenizer, SegmentKind::Weights] {
         writer.begin_segment(kind).expect("a segment can be begun");
-        writer.write(&plan.segment(kind)[..64]).expect("a segment can be written");
+        let bytes = plan.segment(kind);
+        let bytes = if kind == SegmentKind::Weights { &bytes[..64] } else { bytes };
+        writer.write(bytes).expect("a segment can be written");
         writer.end_segment().expect("a segment can be ended");
     }
     let mut manifest = plan.manifest().clone();
-    manifest.entries.truncate(2);
-    manifest.entries.iter_mut().for_each(|entry| entry.offset = 0);
-    manifest.regions.truncate(3);
     (manifest.weights, manifest.array, manifest.gpu) = (Vec::new(), None, None);
     writer.finish_signed(manifest, Some(&*onebit_e2e::test_key())).expect("a plan can be ended");
     std::fs::read(&path).expect("a plan can be read")

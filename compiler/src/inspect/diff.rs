@@ -72,6 +72,7 @@ pub struct Difference {
     pub section: Section,
     /// What it is about; empty for the whole plan.
     pub item: String,
+    /// Which of its values; empty for the item as such, which one plan has and the other has not.
     pub field: &'static str,
     /// The value in each plan; `None` where it has no such item.
     pub a: Option<Value>,
@@ -84,15 +85,26 @@ type Facts = BTreeMap<Key, Value>;
 /// All differences but those of the sections that are `ignored`.
 pub fn differences(a: &PlanFile, b: &PlanFile, ignored: &BTreeSet<Section>) -> Vec<Difference> {
     let (facts_a, facts_b) = (facts(a.manifest()), facts(b.manifest()));
-    let keys: BTreeSet<&Key> = facts_a.keys().chain(facts_b.keys()).collect();
+    let items = |facts: &Facts| -> BTreeSet<(Section, String)> {
+        facts.keys().map(|(section, item, _)| (*section, item.clone())).collect()
+    };
+    let (items_a, items_b) = (items(&facts_a), items(&facts_b));
     let mut found = Vec::new();
-    for key in keys {
-        let (x, y) = (facts_a.get(key), facts_b.get(key));
-        if x != y {
-            let (section, item, field) = key.clone();
-            found.push(Difference { section, item, field, a: x.cloned(), b: y.cloned() });
+    // An item that one plan lacks is one difference, whatever it has to say.
+    for (section, item) in items_a.symmetric_difference(&items_b).cloned() {
+        let key = (section, item);
+        let there = |items: &BTreeSet<_>| items.contains(&key).then(|| Value::from("there"));
+        let (a, b) = (there(&items_a), there(&items_b));
+        let (section, item) = key;
+        found.push(Difference { section, item, field: "", a, b });
+    }
+    for (key, a) in &facts_a {
+        if let Some(b) = facts_b.get(key).filter(|b| *b != a) {
+            let ((section, item, field), a, b) = (key.clone(), a.clone(), b.clone());
+            found.push(Difference { section, item, field, a: Some(a), b: Some(b) });
         }
     }
+    found.sort_by(|x, y| (x.section, &x.item, x.field).cmp(&(y.section, &y.item, y.field)));
     if found.is_empty() && a.manifest() != b.manifest() {
         let text = |plan: &PlanFile| {
             let bytes = plan.dump();
@@ -136,8 +148,8 @@ pub fn text(a: &PlanFile, b: &PlanFile, found: &[Difference], most: usize) -> St
                 Some(value) => value.to_string(),
             };
             let Difference { item, field, a, b, .. } = difference;
-            let item = if item.is_empty() { String::new() } else { format!("{item} ") };
-            let _ = writeln!(out, "  {item}{field}: {} -> {}", shown(a), shown(b));
+            let name = [item.as_str(), field].join(" ");
+            let _ = writeln!(out, "  {}: {} -> {}", name.trim(), shown(a), shown(b));
         }
         if here.len() > most {
             let _ = writeln!(out, "  and {} more; --json has all", here.len() - most);

@@ -3,13 +3,14 @@
 //! Each plan is laid out as facts: a section, an item, a field and a value. Two plans are the same
 //! where their facts are. Facts name regions, kernels and tensors instead of counting them, so that
 //! a step more does not make all behind it different. What no fact says, such as where a matrix
-//! lies, is still compared, in one piece.
+//! lies, is still compared, in one piece. Signatures are not: two plans of different makers may be
+//! the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use onebit_plan::PlanFile;
-use onebit_plan::manifest::{Manifest, Region};
+use onebit_plan::manifest::{Manifest, Region, Requirement};
 use serde_json::{Value, json};
 
 use super::predict;
@@ -185,7 +186,7 @@ fn figures(plan: &PlanFile) -> Vec<(&'static str, Option<f64>)> {
     let waits = |count: usize| Some(count as f64);
     let entry = manifest.entries.first();
     vec![
-        ("bytes of the file", Some(plan.file_length() as f64)),
+        ("bytes, unsigned", Some(plan.unsigned_length() as f64)),
         ("regions", Some(manifest.regions.len() as f64)),
         (
             "weight bytes a token",
@@ -254,8 +255,12 @@ fn whole(manifest: &Manifest, facts: &mut Facts) {
         facts.insert((Section::Provenance, format!("option {name}"), "value"), json!(value));
     }
     for requirement in &manifest.requirements {
-        let item = format!("{requirement:?}");
-        facts.insert((Section::Requirements, item, "required"), json!(true));
+        let (item, field, value) = match requirement {
+            Requirement::Architecture(name) => ("architecture".into(), "name", json!(name)),
+            Requirement::CpuFeature(name) => (format!("cpu feature {name}"), "needed", json!(true)),
+            Requirement::Memory(bytes) => ("memory".into(), "bytes", json!(bytes)),
+        };
+        facts.insert((Section::Requirements, item, field), value);
     }
 }
 
@@ -359,7 +364,7 @@ fn array(manifest: &Manifest, facts: &mut Facts) {
         add("bytes", json!(product.bytes));
         add("rounding", json!(product.rounding));
     }
-    let item = String::new();
+    let item = String::from("all products");
     facts.insert((Section::Array, item.clone(), "submissions"), json!(plan.groups.len()));
     facts.insert((Section::Array, item, "calls"), json!(plan.calls.len()));
     let seconds: f64 = predict::array(manifest).iter().map(|work| work.seconds).sum();

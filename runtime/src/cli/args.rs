@@ -26,7 +26,7 @@ pub enum Command {
     Logits(Logits),
     /// Token ids of the text on standard input, on one line
     Tokenize(Tokenize),
-    /// Measure a step on a Vulkan device, dispatch by dispatch
+    /// Measure a step piece by piece: dispatches of a Vulkan device, regions of the processor
     Profile(Profile),
     /// Tell, from its header alone, whether a plan runs here: exit code 0 if it does, 3 if slower
     /// than it could, 4 if it cannot
@@ -201,10 +201,13 @@ pub struct Profile {
     /// Tokens that each sequence holds already
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub depth: u32,
-    /// Timed runs, after one that warms up; figures are medians
-    #[arg(short, long, default_value = "20", value_name = "N")]
-    pub repetitions: NonZeroUsize,
-    /// Print JSON, with every dispatch
+    /// Timed runs, after one that warms up; figures are medians [default: 20; 1 with npu-emu]
+    #[arg(short, long, value_name = "N")]
+    pub repetitions: Option<NonZeroUsize>,
+    /// Also write the run of median length as a trace that Perfetto and chrome://tracing open
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
+    /// Print JSON, with every piece
     #[arg(long)]
     pub json: bool,
 }

@@ -236,6 +236,9 @@ fn table(report: &Report<'_>) -> String {
         );
         sums.iter().for_each(|sum| text += &line(report, sum));
     }
+    let total = sums(report.each, |_| ("total".into(), None));
+    text += "\n";
+    total.iter().for_each(|sum| text += &line(report, sum));
     text
 }
 

@@ -1,6 +1,7 @@
 //! From a model to a plan file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use onebit_ir::Graph;
 use onebit_ir::quant::Format;
@@ -12,12 +13,15 @@ use onebit_plan::fit::Scale;
 use onebit_plan::manifest::{
     Manifest, ModelInfo, Provenance, Requirement, SegmentKind, WeightRecord,
 };
+use onebit_plan::trust::Signer;
 
 use crate::error::CompileError;
 use crate::pipeline;
-use crate::report::{NPU_OPTION, Report};
+use crate::provenance;
+use crate::report::Report;
 use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
+use crate::sign::SecretKey;
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
 use crate::target::machine::{Machine, Require};
 use crate::target::npu::{self, NpuProgram};
@@ -38,6 +42,8 @@ pub struct Options {
     pub array_limits: ArrayLimits,
     /// Whether the plan has a part for Vulkan devices.
     pub vulkan: Vulkan,
+    /// Who signs the plan; nobody where there is none.
+    pub signer: Option<Arc<SecretKey>>,
     /// The machine that the plan is for, where it is known.
     pub machine: Option<Machine>,
     /// Where the plan must be able to run.
@@ -69,6 +75,7 @@ impl Default for Options {
             placement: Placement::Cpu,
             array_limits: ArrayLimits::default(),
             vulkan: Vulkan::default(),
+            signer: None,
             machine: None,
             require: None,
         }
@@ -142,7 +149,8 @@ pub fn compile(
     writer.end_segment()?;
     manifest.array = array.map(|program| program.plan(&store, &roundings));
     manifest.gpu = gpu.map(|program| program.plan);
-    let manifest = writer.finish(manifest)?;
+    let signer = options.signer.as_deref().map(|key| key as &dyn Signer);
+    let manifest = writer.finish_signed(manifest, signer)?;
     Ok(Report::new(manifest, off_gpu).for_machine(options.machine.clone()))
 }
 
@@ -256,7 +264,7 @@ fn manifest(
             tool: env!("CARGO_PKG_VERSION").into(),
             source: file_name,
             source_hash: hash(model),
-            options: provenance_options(options, cpu),
+            options: provenance::record(options, cpu),
         },
         model: ModelInfo {
             name: model.name().into(),
@@ -271,6 +279,7 @@ fn manifest(
         segments: Vec::new(),
         memory: program.memory,
         entries: program.entries.clone(),
+        functions: program.functions.clone(),
         traced: program.traced.clone(),
         kernels: program.kernels.clone(),
         regions: program.regions.clone(),
@@ -278,23 +287,6 @@ fn manifest(
         array: None,
         gpu: None,
     })
-}
-
-/// Sorted, as [`Provenance`] has them.
-fn provenance_options(options: &Options, cpu: &CpuOptions) -> Vec<String> {
-    let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context)];
-    if options.placement == Placement::Array {
-        let ArrayLimits { outputs, group_seconds } = options.array_limits;
-        all.push(NPU_OPTION.into());
-        all.push(format!("npu-call-outputs={outputs}"));
-        all.push(format!("npu-group-seconds={group_seconds}"));
-    }
-    if let Some(machine) = &options.machine {
-        all.push(format!("box={}", machine.hash));
-    }
-    all.extend(options.require.map(|require| format!("require-target={require}")));
-    all.sort_unstable();
-    all
 }
 
 fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
@@ -312,7 +304,7 @@ fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
 
 /// BLAKE3 of the whole file. Pages are given back as they are read, so that hashing does not
 /// make a large model resident.
-fn hash(model: &Model) -> [u8; 32] {
+pub(crate) fn hash(model: &Model) -> [u8; 32] {
     const WINDOW: usize = 16 << 20;
     let bytes = model.file().bytes();
     let mut hasher = blake3::Hasher::new();

@@ -175,6 +175,7 @@ mod tests {
             ops: Vec::new(),
             weight_bytes: 64,
             macs,
+            reads: Vec::new(),
         };
         let manifest = Manifest {
             provenance: Provenance {
@@ -196,6 +197,7 @@ mod tests {
             segments: Vec::new(),
             memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
             entries: Vec::new(),
+            functions: Vec::new(),
             traced: Vec::new(),
             kernels: Vec::new(),
             regions: vec![

@@ -3,6 +3,7 @@
 use std::io;
 
 use onebit_plan::PlanError;
+use onebit_plan::trust::TrustError;
 
 use crate::driver::npu::NpuError;
 use crate::driver::vulkan::GpuError;
@@ -13,6 +14,9 @@ pub enum Error {
     /// The plan file itself.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Whose plan it is.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The NPU, or the way to it.
     #[error(transparent)]
     Npu(#[from] NpuError),
@@ -89,6 +93,7 @@ impl Error {
     pub fn help(&self) -> String {
         match self {
             Self::Plan(error) => error.help(),
+            Self::Trust(error) => error.help(),
             Self::Npu(error) => error.help(),
             Self::Gpu(error) => error.help(),
             Self::Requirement { remedy, .. } => remedy.clone(),

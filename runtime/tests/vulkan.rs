@@ -233,7 +233,7 @@ fn the_program_profiles_and_writes_logits() {
         let output = Command::new(env!("CARGO_BIN_EXE_onebit-rt"))
             .arg(command)
             .arg(&plan)
-            .args(["--device", "vulkan", "--gpu", "llvmpipe"])
+            .args(["--device", "vulkan", "--gpu", "llvmpipe", "--allow-untrusted"])
             .args(options)
             .env("XDG_CACHE_HOME", folder.path())
             .output()

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use onebitc::inspect::diff::Section;
 use onebitc::target::machine::{Require, Target};
 use onebitc::{CompileError, Options, Vulkan};
 
@@ -18,10 +19,18 @@ pub struct Arguments {
 pub enum Command {
     /// Compile a model to a plan.
     Compile(Compile),
+    /// Make a key pair for signing plans; compile does so by itself when there is none.
+    Keygen(Keygen),
+    /// Sign a plan that exists, which says that you answer for the code in it.
+    Sign(Sign),
     /// Print a model's IR at one stage of the compiler.
     Dump(Dump),
     /// Print what a plan holds.
     Inspect(Inspect),
+    /// Print what two plans differ in; exit code 0 if in nothing, 1 if in something, 2 on errors.
+    Diff(Diff),
+    /// Compile a plan again and compare; exit code 0 if all bytes agree, 1 if not, 2 on errors.
+    VerifyBuild(VerifyBuild),
     /// Tokenize standard input with a model's vocabulary; ids go to standard output.
     Tokenize(Tokenize),
 }
@@ -41,6 +50,46 @@ pub struct Compile {
     /// Also write graph.oir, fused.oir and schedule.txt to this folder.
     #[arg(long, value_name = "DIR")]
     pub emit: Option<PathBuf>,
+    /// Sign with this secret key instead of the machine's own.
+    #[arg(long, value_name = "KEY", conflicts_with = "no_sign")]
+    pub sign: Option<PathBuf>,
+    /// Leave the plan unsigned: no machine runs it unless told to.
+    #[arg(long)]
+    pub no_sign: bool,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+/// Where keys lie, the same for all commands that deal with them.
+#[derive(Args)]
+pub struct Keys {
+    /// Folder of keys [default: onebit in the user's folder of configuration]
+    #[arg(long, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Keygen {
+    /// File for the secret key, as NAME.key; the public one goes to NAME.pub [default: the machine's
+    /// own pair, in the folder of keys]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+#[derive(Args)]
+pub struct Sign {
+    /// The plan.
+    pub plan: PathBuf,
+    /// Secret key, of onebitc or of `minisign -G -W` [default: the machine's own]
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<PathBuf>,
+    /// Write the signed plan here [default: in place of the other]
+    #[arg(short, long, value_name = "PLAN")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: Keys,
 }
 
 /// What a plan is made for, the same for all commands that lower a model.
@@ -101,6 +150,59 @@ pub enum StageName {
 pub struct Inspect {
     /// The plan.
     pub plan: PathBuf,
+    /// Print all of it as JSON.
+    #[arg(long, conflicts_with_all = ["listing", "dot", "html"])]
+    pub json: bool,
+    /// Print the code of a region, or of `all`; can be given several times.
+    #[arg(long, value_name = "REGION", conflicts_with_all = ["dot", "html"])]
+    pub listing: Vec<String>,
+    /// Print the regions as a graph in the language of Graphviz.
+    #[arg(long, conflicts_with = "html")]
+    pub dot: bool,
+    /// Write one page of HTML that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+#[derive(Args)]
+pub struct Diff {
+    /// The first plan.
+    pub a: PathBuf,
+    /// The second.
+    pub b: PathBuf,
+    /// Print all differences as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Leave out a section, such as provenance, segments or weights; can be given several times.
+    #[arg(long, value_name = "SECTION", value_parser = section)]
+    pub ignore: Vec<Section>,
+    /// Differences of a section that the text has at most.
+    #[arg(long, default_value_t = 20)]
+    pub most: usize,
+}
+
+#[derive(Args)]
+pub struct VerifyBuild {
+    /// The plan.
+    pub plan: PathBuf,
+    /// The model that it was made from, a .gguf file.
+    pub model: PathBuf,
+    /// Folder for the second plan, as large as the first; that of the plan when not given.
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Description of the machine that the plan was made for, where it was made for one.
+    #[arg(long = "box", value_name = "BOX.SYS")]
+    pub machine: Option<PathBuf>,
+}
+
+fn section(name: &str) -> Result<Section, String> {
+    let found = Section::ALL.into_iter().find(|(_, known)| *known == name);
+    found.map(|(section, _)| section).ok_or_else(|| {
+        let names = Section::ALL.map(|(_, name)| name);
+        format!("there are {}", names.join(", "))
+    })
 }
 
 #[derive(Args)]

@@ -110,6 +110,18 @@ impl SecretKey {
         }
     }
 
+    /// Writes the key and its public half, neither of which may exist.
+    ///
+    /// # Errors
+    /// As of [`SecretKey::write`].
+    pub fn write_pair(&self, secret: &Path, public: &Path) -> Result<(), TrustError> {
+        if public.exists() {
+            return Err(TrustError::Exists { path: public.into() });
+        }
+        self.write(secret)?;
+        replace(public, &self.public_key().to_text())
+    }
+
     /// What others need to check signatures.
     pub fn public_key(&self) -> PublicKey {
         PublicKey::new(self.id, *self.pair.pk)

@@ -1,6 +1,7 @@
 //! What must hold in every plan. Writer and reader run the same checks, so that nothing is
 //! written that cannot be read.
 
+mod entry;
 mod gpu;
 mod spirv;
 mod trace;
@@ -68,7 +69,8 @@ pub(crate) fn manifest(manifest: &Manifest, manifest_offset: u64) -> Result<(), 
     segments(&manifest.segments, manifest_offset)?;
     memory(manifest)?;
     model(manifest)?;
-    entries(manifest)?;
+    entry::entries(manifest)?;
+    entry::regions(manifest)?;
     trace::traced(manifest)?;
     weights(manifest)?;
     array(manifest)?;
@@ -131,22 +133,6 @@ fn model(manifest: &Manifest) -> Result<(), PlanError> {
             let expected = format!("at most {MEMORY_LIMIT}");
             return Err(PlanError::malformed("required memory", expected, bytes));
         }
-    }
-    Ok(())
-}
-
-fn entries(manifest: &Manifest) -> Result<(), PlanError> {
-    let code = length_of(manifest, SegmentKind::CpuCode);
-    if manifest.entries.is_empty() {
-        return Err(PlanError::malformed("entries", "at least one", "none"));
-    }
-    for entry in &manifest.entries {
-        if entry.offset >= code {
-            let place = format!("entry {:?} offset", entry.name);
-            let expected = format!("below the {code} bytes of the code segment");
-            return Err(PlanError::malformed(place, expected, entry.offset));
-        }
-        range(&format!("entry {:?} max_rows", entry.name), entry.max_rows, COUNT_LIMIT)?;
     }
     Ok(())
 }

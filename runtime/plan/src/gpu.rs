@@ -105,6 +105,9 @@ pub struct GpuDispatch {
     pub kernel: u32,
     /// `@blk.0.attn_q`
     pub region: String,
+    /// All regions that it does, by their place in the manifest, ascending: those drawn into it,
+    /// too, and none for what only picks tokens.
+    pub regions: Vec<u32>,
     /// Whether everything before must have finished, its writes visible.
     pub wait: bool,
     pub groups: [u32; 3],

@@ -67,6 +67,7 @@ fn entry(name: &str, max_rows: u32) -> GpuEntry {
     let dispatch = GpuDispatch {
         kernel: 0,
         region: "@all".into(),
+        regions: Vec::new(),
         wait: true,
         groups: [2, 1, 1],
         windows: vec![
@@ -103,7 +104,8 @@ fn manifest(gpu: Option<GpuPlan>) -> Manifest {
         requirements: Vec::new(),
         segments: Vec::new(),
         memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32 }],
+        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32, ..Entry::default() }],
+        functions: Vec::new(),
         traced: Vec::new(),
         kernels: Vec::new(),
         regions: Vec::new(),
@@ -162,7 +164,7 @@ fn a_part_that_does_not_fit_is_refused() {
     fn first(plan: &mut GpuPlan) -> &mut GpuDispatch {
         &mut plan.entries[0].dispatches[0]
     }
-    let changes: [(&str, Change); 44] = [
+    let changes: [(&str, Change); 45] = [
         ("an odd arena", |plan| plan.arena += 1),
         ("an arena beyond all memory", |plan| plan.arena = 1 << 60),
         ("an odd slot", |plan| plan.slot += 128),
@@ -206,6 +208,7 @@ fn a_part_that_does_not_fit_is_refused() {
         ("the wrong buffer", |plan| first(plan).windows.swap(3, 4)),
         ("no such table", |plan| first(plan).windows[5] = GpuWindow::Rope { table: 1 }),
         ("much immediate data", |plan| first(plan).immediates.push(0)),
+        ("no such region", |plan| first(plan).regions = vec![0]),
         ("one window too many", |plan| first(plan).windows.push(GpuWindow::Step)),
     ];
     for (what, change) in changes {

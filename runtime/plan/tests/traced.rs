@@ -23,6 +23,7 @@ fn manifest() -> Manifest {
         ops: vec!["linear".into()],
         weight_bytes: 0,
         macs: 0,
+        reads: Vec::new(),
     };
     let taps = vec![tap("%1", Scratch::Arena, 64), tap("%2", Scratch::Private, 0)];
     Manifest {
@@ -44,7 +45,8 @@ fn manifest() -> Manifest {
         requirements: Vec::new(),
         segments: Vec::new(),
         memory: Memory { arena: 320, private: 256, slot: 64, slots: 1 },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: ROWS }],
+        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: ROWS, ..Entry::default() }],
+        functions: Vec::new(),
         traced: vec![TracedEntry {
             name: "step".into(),
             offset: 8,

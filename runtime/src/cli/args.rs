@@ -28,6 +28,8 @@ pub enum Command {
     Tokenize(Tokenize),
     /// Measure a step piece by piece: dispatches of a Vulkan device, regions of the processor
     Profile(Profile),
+    /// Say whose plans may run on this machine
+    Trust(Trust),
     /// Tell, from its header alone, whether a plan runs here: exit code 0 if it does, 3 if slower
     /// than it could, 4 if it cannot
     Check(Check),
@@ -89,6 +91,47 @@ pub struct Machine {
     /// Whether the Vulkan device's matrix units multiply [default: never]
     #[arg(long, value_enum)]
     pub matrices: Option<Matrices>,
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Run the plan's code though no trusted key signed it
+    #[arg(long)]
+    pub allow_untrusted: bool,
+    /// Hash the weights before the first step: about a second for 2 GB that are in memory
+    #[arg(long)]
+    pub check_weights: bool,
+}
+
+/// Where keys lie, the same for all commands that ask whom to trust.
+#[derive(Args)]
+pub struct Keys {
+    /// Folder of keys [default: onebit in the user's folder of configuration]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Trust {
+    #[command(subcommand)]
+    pub action: TrustAction,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+#[derive(Subcommand)]
+pub enum TrustAction {
+    /// Trust a key: its plans run from now on
+    Add {
+        /// Public key, as a file or as the line in it that begins with RW
+        #[arg(value_name = "KEYFILE|BASE64")]
+        key: String,
+    },
+    /// List the trusted keys
+    List,
+    /// Trust a key no more
+    Remove {
+        /// Its id, 16 digits
+        id: String,
+    },
 }
 
 #[derive(Args)]
@@ -235,6 +278,11 @@ pub struct Check {
     /// Whether the Vulkan device's matrix units multiply [default: never]
     #[arg(long, value_enum)]
     pub matrices: Option<Matrices>,
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Do not ask who signed the plan
+    #[arg(long)]
+    pub allow_untrusted: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

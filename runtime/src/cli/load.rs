@@ -1,7 +1,7 @@
 //! From a path to a session.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -18,6 +18,7 @@ use onebit_tokenizer::Tokenizer;
 use super::args::{Device, Fallback, Machine, Matrices};
 use super::failure::Failure;
 use super::screen::note;
+use super::trust;
 
 /// A session on the machine's device, and a line about it.
 pub struct Loaded {
@@ -36,9 +37,14 @@ pub enum MemoryOf {
     Graphics,
 }
 
-/// Opens a plan and lets the kernel map its weights while the rest is set up.
-pub fn open(path: &Path) -> Result<Arc<PlanFile>, Failure> {
-    let plan = Arc::new(PlanFile::open(path)?);
+/// Opens a plan whose code may run, and lets the kernel map its weights while the rest is set up.
+/// All commands that run code of a plan get it here.
+pub fn open(machine: &Machine) -> Result<Arc<PlanFile>, Failure> {
+    let plan = Arc::new(PlanFile::open(&machine.plan)?);
+    trust::require(&plan, machine)?;
+    if machine.check_weights {
+        plan.verify_weights()?;
+    }
     let weights = Arc::clone(&plan);
     // Only speed hangs on it: without the thread, pages come as they are touched.
     let _ = thread::Builder::new()

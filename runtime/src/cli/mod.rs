@@ -17,6 +17,7 @@ mod probe;
 mod profile;
 mod screen;
 mod tokenize;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Logits(options) => logits::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),
+        Command::Trust(options) => trust::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Probe(options) => probe::run(&options),
         Command::Doctor(options) => doctor::run(&options),

@@ -65,7 +65,7 @@ struct Report<'a> {
 
 /// Measures a step and prints where its time goes.
 pub fn run(options: &args::Profile) -> Result<ExitCode, Failure> {
-    let plan = load::open(&options.machine.plan)?;
+    let plan = load::open(&options.machine)?;
     let (profile, device, repetitions) = measure(&plan, options)?;
     let model = &plan.manifest().model.name;
     let pieces = &profile.pieces;
@@ -268,6 +268,7 @@ mod tests {
     fn piece(region: &str, layer: Option<u32>, weight_bytes: u64, seconds: f64) -> Piece {
         Piece {
             region: region.into(),
+            regions: vec![region.into()],
             ops: Vec::new(),
             layer,
             place: Place::Cpu,

@@ -84,6 +84,7 @@ pub fn trace(profile: &StepProfile, device: &str, model: &str) -> Trace {
 fn event(piece: &Piece, rows: u32) -> Event {
     let args = json!({
         "node": piece.region,
+        "regions": piece.regions,
         "ops": piece.ops,
         "kernel": piece.kernel,
         "layer": piece.layer,

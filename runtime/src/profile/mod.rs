@@ -75,7 +75,9 @@ pub enum Origin {
 pub struct Piece {
     /// `@blk.0.attn_q`
     pub region: String,
-    /// IR ops of the region, where the plan names them.
+    /// All regions of the model that it does, those drawn into it too.
+    pub regions: Vec<String>,
+    /// IR ops of them.
     pub ops: Vec<String>,
     /// Layer of the model; none before the first and after the last.
     pub layer: Option<u32>,
@@ -168,18 +170,23 @@ pub fn on_vulkan(
     let mut layers = Layers::default();
     let mut begin = 0.0;
     let mut pieces = Vec::new();
-    for (measured, &end) in profile.dispatches.into_iter().zip(&profile.ends) {
-        let region = region_of(manifest, &measured.region, measured.weight_bytes);
+    let entries = manifest.gpu.iter().flat_map(|gpu| &gpu.entries);
+    let entry = entries.into_iter().find(|entry| entry.name == profile.entry);
+    let dispatches = entry.into_iter().flat_map(|entry| &entry.dispatches);
+    let measured = profile.dispatches.into_iter().zip(&profile.ends);
+    for ((measured, &end), dispatch) in measured.zip(dispatches) {
+        let done = || dispatch.regions.iter().map(|&it| &manifest.regions[it as usize]);
         pieces.push(Piece {
             layer: layers.of(&measured.region),
-            ops: region.map_or_else(Vec::new, |region| region.ops.clone()),
+            ops: done().flat_map(|region| region.ops.iter().cloned()).collect(),
+            regions: done().map(|region| region.name.clone()).collect(),
             region: measured.region,
             place: Place::Vulkan,
             kernel: Some(measured.kernel),
             wait: measured.wait,
             groups: measured.groups,
             weight_bytes: measured.weight_bytes,
-            macs: region.map_or(0, |region| region.macs * rows.len() as u64),
+            macs: done().map(|region| region.macs * rows.len() as u64).sum(),
             origin: Origin::Measured,
             seconds: measured.seconds,
             predicted: None,
@@ -199,13 +206,6 @@ pub fn on_vulkan(
     let (entry, seconds) = (profile.entry, profile.seconds);
     let profile = StepProfile { entry, rows: rows.len() as u32, pieces, seconds, roof };
     Ok(profile.with_predictions(manifest))
-}
-
-/// The region of a dispatch: of several with its name, as of a tied embedding, the one that reads
-/// about as much.
-fn region_of<'a>(manifest: &'a Manifest, name: &str, bytes: u64) -> Option<&'a Region> {
-    let named = manifest.regions.iter().filter(|region| region.name == name);
-    named.min_by_key(|region| region.weight_bytes.abs_diff(bytes))
 }
 
 impl StepProfile {
@@ -253,11 +253,12 @@ fn regions(manifest: &Manifest, rows: usize, traces: &[Vec<TracedRegion>]) -> Ve
     };
     let mut layers = Layers::default();
     let piece = |(place, traced): (usize, &TracedRegion)| {
-        let Region { name, ops, target, weight_bytes, macs } = &manifest.regions[traced.region];
+        let Region { name, ops, target, weight_bytes, macs, .. } = &manifest.regions[traced.region];
         let times = traces.iter().filter_map(|trace| trace.get(place));
         Piece {
             layer: layers.of(name),
             region: name.clone(),
+            regions: vec![name.clone()],
             ops: ops.clone(),
             place: if target == "npu" { Place::Npu } else { Place::Cpu },
             kernel: None,

@@ -79,7 +79,8 @@ fn manifest() -> Manifest {
         requirements: Vec::new(),
         segments: Vec::new(),
         memory: Memory { arena: 64, private: 64, slot: 64, slots: SLOTS },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1 }],
+        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1, ..Entry::default() }],
+        functions: Vec::new(),
         traced: Vec::new(),
         kernels: Vec::new(),
         regions: Vec::new(),
@@ -218,6 +219,7 @@ fn entry(name: &str, max_rows: u32) -> GpuEntry {
     let dispatch = |kernel, wait, groups, windows, immediates| GpuDispatch {
         kernel,
         region: "@sums".into(),
+        regions: Vec::new(),
         wait,
         groups: [groups, 1, 1],
         windows,

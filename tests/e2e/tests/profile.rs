@@ -102,6 +102,7 @@ fn assert_pieces(profile: &StepProfile, read: &Read) {
         let args = &event["args"];
         assert_eq!(args["rows"], profile.rows);
         assert!(args["bytes"].is_u64() && args["macs"].is_u64() && args["ops"].is_array());
+        assert!(args["regions"].is_array(), "{args}");
         assert_eq!(event["name"], args["node"]);
     }
     for track in read.tracks.values() {

@@ -1,5 +1,5 @@
-//! Any bytes as a plan: all that a runtime reads of it before it runs. Run it from tests/ with
-//! `cargo +nightly fuzz run plan`; the corpus begins well with the plan of a small model.
+//! Any bytes as a plan: all that a runtime reads of it before it runs. docs/testing.md says how
+//! to run it; the corpus begins well with the plan of a small model.
 #![no_main]
 
 use std::fs;

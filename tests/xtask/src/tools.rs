@@ -20,6 +20,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xilinx-bootgen", "reads our PDI files"),
     ("libxrt-dev", "reads our xclbin files"),
     ("uuid-dev", "for XRT's headers"),
+    ("minisign", "checks our signatures, and makes keys"),
+    ("faketime", "gives a compile another time of day"),
     ("g++", "for XRT's headers"),
 ];
 

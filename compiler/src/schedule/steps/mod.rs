@@ -5,7 +5,9 @@
 //! row-wise work in every member into private buffers, which is cheaper than a barrier.
 
 mod cone;
+mod names;
 pub mod select;
+pub mod uses;
 
 use onebit_ir::rows::RowProgram;
 use onebit_ir::{Dim, ValueId};
@@ -173,7 +175,7 @@ pub struct Schedule {
 #[derive(Clone, Debug)]
 pub struct ScheduledStep {
     pub step: Step,
-    /// `blk.0.attn_q` and the like: the first weight it reads, or the op.
+    /// `blk.0.attn_q` and the like, unique in the schedule; see `names.rs`.
     pub name: String,
     pub ops: Vec<&'static str>,
 }

@@ -177,6 +177,13 @@ fn dispatch(
             return Err(PlanError::malformed(format!("{what} of {}", place()), expected, found));
         }
     }
+    let ascending = dispatch.regions.is_sorted_by(|a, b| a < b);
+    let known = dispatch.regions.last().is_none_or(|&r| (r as usize) < manifest.regions.len());
+    if !ascending || !known {
+        let expected = format!("ascending indices of {} regions", manifest.regions.len());
+        let place = format!("regions of {}", place());
+        return Err(PlanError::malformed(place, expected, format!("{:?}", dispatch.regions)));
+    }
     let weights = length_of(manifest, SegmentKind::Weights);
     if dispatch.weight_bytes > weights {
         let expected = format!("at most the {weights} bytes of weights");

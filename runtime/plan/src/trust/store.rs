@@ -1,6 +1,7 @@
 //! The folder of keys: `onebit.key` and `onebit.pub` are the machine's own pair, and `trusted/`
 //! holds a public key in each file that ends in `.pub`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,14 @@ impl TrustStore {
     /// The store in `folder`. Nothing is read yet.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
+    }
+
+    /// Where the XDG base directory specification wants the folder, given `$XDG_CONFIG_HOME` and
+    /// the home folder.
+    pub fn usual_folder(config: Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+        let named = config.map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = home.filter(|path| path.is_absolute());
+        Some(named.or_else(|| Some(home?.join(".config")))?.join("onebit"))
     }
 
     /// The folder itself.
@@ -234,6 +243,20 @@ mod tests {
         assert!(matches!(store.remove("nonsense"), Err(TrustError::NoSuchKey { .. })));
         assert!(matches!(store.remove("0909090909090909"), Err(TrustError::OwnKey { .. })));
         assert_eq!(store.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_usual_folder_is_of_the_user() {
+        let folder = |config: Option<&str>, home: Option<&str>| {
+            TrustStore::usual_folder(config.map(Into::into), home.map(Into::into))
+        };
+        assert_eq!(folder(Some("/c"), Some("/h")), Some("/c/onebit".into()));
+        for config in [None, Some(""), Some("relative")] {
+            assert_eq!(folder(config, Some("/h")), Some("/h/.config/onebit".into()));
+        }
+        for home in [None, Some("")] {
+            assert_eq!(folder(None, home), None);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use xrt_sys::ert;
 use super::command::{self, CALLS_PER_CHAIN, COMMAND_BYTES};
 use super::error::{CommandState, MemoryLimit, NpuError};
 use super::ioctl::{Errno, Ioctl, MappingId};
-use super::{BufferId, COMPUTE_ROWS, Call, Context, ProgramId, ROWS};
+use super::{BufferId, COMPUTE_ROWS, Call, Context, ProgramId, ROWS, stream};
 
 /// How long a command may take. The driver itself stops one that makes no progress far earlier.
 const PATIENCE_MILLISECONDS: u32 = 60_000;
@@ -33,6 +33,8 @@ const OPERATIONS_PER_CYCLE: u32 = 2048;
 pub struct IoctlContext<D: Ioctl> {
     driver: D,
     heap: Heap,
+    /// Columns of the array that the design takes.
+    columns: u16,
     /// Handle of the hardware context.
     context: u32,
     /// Handle of the timeline of its commands.
@@ -110,6 +112,7 @@ impl<D: Ioctl> IoctlContext<D> {
         let mut context = IoctlContext {
             driver,
             heap,
+            columns: partition.column_width,
             context: created.handle,
             timeline: created.syncobj,
             wait: Wait::Command,
@@ -362,11 +365,8 @@ impl<D: Ioctl> Context for IoctlContext<D> {
 
     fn program(&mut self, txn: &[u8]) -> Result<ProgramId, NpuError> {
         self.check_alive()?;
-        // A TXN's fourth word is its length; the firmware believes it.
-        let length = txn.get(12..16).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
-        if !txn.len().is_multiple_of(4) || length.map(u64::from) != Some(txn.len() as u64) {
-            return Err(NpuError::Instructions { bytes: txn.len() });
-        }
+        // The firmware believes what it is given.
+        stream::check(txn, self.columns)?;
         let program = self.create_in_heap(txn)?;
         self.programs.push(program);
         Ok(ProgramId(self.programs.len() - 1))

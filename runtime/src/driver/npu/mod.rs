@@ -20,6 +20,7 @@ pub mod probe;
 pub mod requirements;
 #[cfg(feature = "npu-emu")]
 pub mod software;
+mod stream;
 
 #[cfg(all(test, feature = "npu-emu"))]
 mod tests;
@@ -99,7 +100,8 @@ pub trait Context: Send {
     /// in units of 32 KiB.
     ///
     /// # Errors
-    /// [`NpuError::Instructions`] for bytes that are no TXN; no room in the heap;
+    /// [`NpuError::Instructions`] for bytes that are no TXN; [`NpuError::Stream`] for one that is
+    /// for another array or asks for more than registers and buffers; no room in the heap;
     /// [`NpuError::Lost`] after a failed run.
     fn program(&mut self, txn: &[u8]) -> Result<ProgramId, NpuError>;
 

@@ -11,7 +11,7 @@ use cranelift_codegen::ir::{AbiParam, InstBuilder, SigRef, Signature, Type, Valu
 use cranelift_frontend::FunctionBuilder;
 use onebit_plan::abi::{KernelId, StepContext, TRACE_START};
 
-use super::build::{Machine, for_range, int, memory, offset};
+use super::build::{Code, Machine, for_range, int, mark, memory, offset};
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
 use crate::schedule::steps::{
@@ -46,10 +46,7 @@ pub enum Tracing {
 }
 
 /// Compiles the entry. Its only parameter is the address of the [`StepContext`].
-pub fn entry_function(
-    machine: &mut Machine,
-    input: &EntryInput<'_>,
-) -> Result<Vec<u8>, CompileError> {
+pub fn entry_function(machine: &mut Machine, input: &EntryInput<'_>) -> Result<Code, CompileError> {
     let mut signature = Signature::new(machine.call_conv());
     signature.params.push(AbiParam::new(types::I64));
     let name = input.schedule.name;
@@ -57,6 +54,7 @@ pub fn entry_function(
         let mut program = Program::new(b, input, params[0]);
         program.trace(b, TRACE_START);
         for (index, scheduled) in input.schedule.steps.iter().enumerate() {
+            mark(b, u32::try_from(index).expect("steps fit u32"));
             program.step(b, index, &scheduled.step);
             program.trace(b, u32::try_from(index).expect("steps fit u32"));
         }

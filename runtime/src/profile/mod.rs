@@ -146,6 +146,7 @@ pub fn on_processor(
         pieces.iter_mut().for_each(|piece| model(piece, manifest));
     }
     shift(&mut pieces);
+    name_layers(&mut pieces);
     let seconds = match array {
         ArrayTimes::Measured => seconds,
         ArrayTimes::Modelled => pieces.iter().map(|piece| piece.seconds).sum(),
@@ -167,7 +168,6 @@ pub fn on_vulkan(
     runs: usize,
 ) -> Result<StepProfile, Error> {
     let profile = driver.profile(rows, runs)?;
-    let mut layers = Layers::default();
     let mut begin = 0.0;
     let mut pieces = Vec::new();
     let entries = manifest.gpu.iter().flat_map(|gpu| &gpu.entries);
@@ -177,7 +177,7 @@ pub fn on_vulkan(
     for ((measured, &end), dispatch) in measured.zip(dispatches) {
         let done = || dispatch.regions.iter().map(|&it| &manifest.regions[it as usize]);
         pieces.push(Piece {
-            layer: layers.of(&measured.region),
+            layer: None,
             ops: done().flat_map(|region| region.ops.iter().cloned()).collect(),
             regions: done().map(|region| region.name.clone()).collect(),
             region: measured.region,
@@ -195,6 +195,7 @@ pub fn on_vulkan(
         });
         begin = end.max(begin);
     }
+    name_layers(&mut pieces);
     let roof = match driver.device().kind {
         DeviceKind::Integrated | DeviceKind::Cpu => {
             let threads = crate::driver::cpu::physical_cores().get();
@@ -251,12 +252,11 @@ fn regions(manifest: &Manifest, rows: usize, traces: &[Vec<TracedRegion>]) -> Ve
     let Some(shown) = traces.iter().find(|trace| length(trace) >= middle) else {
         return Vec::new();
     };
-    let mut layers = Layers::default();
     let piece = |(place, traced): (usize, &TracedRegion)| {
         let Region { name, ops, target, weight_bytes, macs, .. } = &manifest.regions[traced.region];
         let times = traces.iter().filter_map(|trace| trace.get(place));
         Piece {
-            layer: layers.of(name),
+            layer: None,
             region: name.clone(),
             regions: vec![name.clone()],
             ops: ops.clone(),
@@ -295,17 +295,15 @@ fn shift(pieces: &mut [Piece]) {
     }
 }
 
-/// Seconds of a region's calls by the plan's cost model.
+/// Seconds of a region's calls by the plan's cost model. Both regions and stacks of products stand in
+/// the order of execution, so the n-th region of the array does the n-th stack; one that takes several
+/// calls is several products, of which the first begins at row 0.
 fn modelled(manifest: &Manifest, region: &str) -> Option<f64> {
     let ArrayPlan { products, calls, .. } = manifest.array.as_ref()?;
-    let stem = region.strip_prefix('@')?;
-    let is_its = |tensors: &[String]| {
-        tensors.first().is_some_and(|it| it.strip_suffix(".weight").unwrap_or(it) == stem)
-    };
-    let own = products.iter().filter(|product| is_its(&product.tensors));
-    let seconds: Vec<f64> =
-        own.map(|product| calls[product.call as usize].modelled_seconds).collect();
-    (!seconds.is_empty()).then(|| seconds.iter().sum())
+    let mut on_array = manifest.regions.iter().filter(|it| it.target == "npu");
+    let place = on_array.position(|it| it.name == region)?;
+    let stack = products.chunk_by(|_, next| next.first_row > 0).nth(place)?;
+    Some(stack.iter().map(|product| calls[product.call as usize].modelled_seconds).sum())
 }
 
 /// The roof that the fastest piece of some size reaches.
@@ -315,25 +313,20 @@ fn fastest(pieces: &[Piece]) -> Roof {
     Roof { bytes_per_second: rates.fold(0.0, f64::max), origin: RoofOrigin::FastestPiece }
 }
 
-/// The layer of each region, asked in order of execution: those that no weight names belong to the
-/// layer before them.
-#[derive(Default)]
-struct Layers {
-    current: Option<u32>,
+/// Gives each piece the layer in its region's name, and those that no layer names, between two
+/// of one layer, that one.
+fn name_layers(pieces: &mut [Piece]) {
+    let own: Vec<Option<u32>> = pieces.iter().map(|piece| layer_of(&piece.region)).collect();
+    for (place, piece) in pieces.iter_mut().enumerate() {
+        let before = own[..place].iter().rev().find_map(|layer| *layer);
+        let after = own[place..].iter().find_map(|layer| *layer);
+        piece.layer = own[place].or(before.filter(|_| before == after));
+    }
 }
 
-impl Layers {
-    fn of(&mut self, region: &str) -> Option<u32> {
-        let numbers = region.split('.').filter_map(|part| part.parse().ok());
-        let named = region.trim_start_matches('@').starts_with("blk.");
-        let unnamed = region.rsplit('.').next().is_some_and(|part| part.parse::<u32>().is_ok());
-        self.current = match (named, unnamed) {
-            (true, _) => numbers.into_iter().next(),
-            (false, true) => self.current,
-            (false, false) => None,
-        };
-        self.current
-    }
+/// `@blk.12.attn_q` is of layer 12.
+fn layer_of(region: &str) -> Option<u32> {
+    region.strip_prefix("@blk.")?.split('.').next()?.parse().ok()
 }
 
 /// The middle of the values, the lower of two; 0 of none.
@@ -347,19 +340,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_without_a_name_belong_to_the_layer_before_them() {
-        let mut layers = Layers::default();
+    fn regions_between_two_of_a_layer_belong_to_it() {
         let names = [
             ("@token_embd", None),
             ("@blk.0.attn_norm", Some(0)),
-            ("@rope.15", Some(0)),
+            ("@rope_table", Some(0)),
+            ("@blk.0.attn_q.rope", Some(0)),
+            ("@between", None),
             ("@blk.11.attn_q", Some(11)),
-            ("@merge_heads.18", Some(11)),
             ("@output_norm", None),
             ("pick", None),
         ];
-        for (name, layer) in names {
-            assert_eq!(layers.of(name), layer, "{name}");
+        let piece = |(name, _): &(&str, Option<u32>)| Piece {
+            region: (*name).into(),
+            regions: Vec::new(),
+            ops: Vec::new(),
+            layer: None,
+            place: Place::Cpu,
+            kernel: None,
+            wait: true,
+            groups: 0,
+            weight_bytes: 0,
+            macs: 0,
+            origin: Origin::Measured,
+            seconds: 0.0,
+            predicted: None,
+            begin: 0.0,
+            end: 0.0,
+        };
+        let mut pieces: Vec<Piece> = names.iter().map(piece).collect();
+        name_layers(&mut pieces);
+        for (piece, (name, layer)) in pieces.iter().zip(names) {
+            assert_eq!(piece.layer, layer, "{name}");
         }
     }
 

@@ -13,6 +13,7 @@ pub mod generate;
 pub mod machine;
 pub mod perplexity;
 pub mod probe;
+pub mod profile;
 pub mod sampler;
 pub mod session;
 #[cfg(test)]

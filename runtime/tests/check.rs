@@ -16,6 +16,7 @@ use common::{END, counting_plan};
 use gpu::gpu_plan;
 use onebit_plan::gpu::{GpuFeature, GpuModule, GpuWindow};
 use onebit_plan::manifest::{Manifest, Requirement};
+use onebit_plan::trust::{Trust, TrustStore};
 use onebit_plan::{PlanError, PlanFile, PlanHead};
 use onebit_rt::Error;
 use onebit_rt::check::{Ask, Outcome, Report, Target, Verdict, check};
@@ -181,24 +182,33 @@ fn head_and_file_agree_about_damage() {
     let folder = tempfile::tempdir().unwrap();
     let plan = counting_plan(folder.path(), 64, Some(END));
     let good = fs::read(&plan).unwrap();
-    let [offset, end] =
-        [16, 32].map(|at| u64::from_le_bytes(*good[at..].first_chunk().unwrap()) as usize);
+    let offset = u64::from_le_bytes(good[16..24].try_into().unwrap()) as usize;
     let path = folder.path().join("damaged.plan");
+    let keys = TrustStore::new(folder.path().join("keys")).keys().unwrap();
+    assert!(matches!(PlanHead::open(&plan).unwrap().trust(&keys), Trust::Trusted(_)));
     for at in (0..64).chain((offset..good.len()).step_by(7)) {
         let mut bytes = good.clone();
         bytes[at] ^= 0x20;
         fs::write(&path, &bytes).unwrap();
-        let (head, file) = (PlanHead::open(&path).err(), PlanFile::open(&path).err());
-        let texts = [head, file].map(|error| error.map(|error| error.to_string()));
-        assert_eq!(texts[0], texts[1], "byte {at}");
-        // A changed signature may be well-formed; that it is nobody's, only keys can tell.
-        assert!(texts[0].is_some() || at >= end, "byte {at}");
+        match (PlanHead::open(&path), PlanFile::open(&path)) {
+            // Damage of the signature itself may leave it well-formed, and is of no key then.
+            (Ok(head), Ok(file)) => {
+                assert_eq!(head.trust(&keys), file.trust(&keys), "byte {at}");
+                assert!(!matches!(head.trust(&keys), Trust::Trusted(_)), "byte {at}");
+            }
+            (head, file) => {
+                let texts = [head.map(drop), file.map(drop)];
+                let [head, file] = texts.map(|result| result.unwrap_err().to_string());
+                assert_eq!(head, file, "byte {at}");
+            }
+        }
     }
 }
 
 fn program(plan: &Path, options: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onebit-rt"));
-    command.arg("check").arg(plan).args(options).output().unwrap()
+    command.arg("check").arg(plan).arg("--keys").arg(plan.parent().unwrap().join("keys"));
+    command.args(options).output().unwrap()
 }
 
 #[test]
@@ -208,6 +218,7 @@ fn exit_codes_say_whether_and_how() {
     let foreign = rewritten(&plan, "foreign.plan", |it| {
         it.requirements.push(Requirement::Architecture("aarch64".into()));
     });
+    let unsigned = rewritten(&plan, "unsigned.plan", |_| {});
     let future = folder.path().join("future.plan");
     let mut bytes = fs::read(&plan).unwrap();
     bytes[8] = 99;
@@ -221,6 +232,8 @@ fn exit_codes_say_whether_and_how() {
     for (plan, options, code, says) in [
         (&plan, &["--device", "cpu"][..], best, "with --device cpu"),
         (&plan, &[], best, "npu: cannot run"),
+        (&unsigned, &[], 4, "is not signed, so nobody answers for the code in it"),
+        (&unsigned, &["--allow-untrusted"], best, "with --device cpu"),
         (&plan, &["--device", "npu"], 4, "help: compile the GGUF with `--target strix-halo`"),
         (&plan, &["--ctx", "65"], 4, "needs 65 positions of a slot; found 64 in the plan"),
         (&plan, &["--slots", "9"], 4, "compile the GGUF with `--batch 9`"),

@@ -233,7 +233,7 @@ fn the_program_profiles_and_writes_logits() {
         let output = Command::new(env!("CARGO_BIN_EXE_onebit-rt"))
             .arg(command)
             .arg(&plan)
-            .args(["--allow-untrusted", "--device", "vulkan", "--gpu", "llvmpipe"])
+            .args(["--device", "vulkan", "--gpu", "llvmpipe", "--allow-untrusted"])
             .args(options)
             .env("XDG_CACHE_HOME", folder.path())
             .output()
@@ -243,7 +243,7 @@ fn the_program_profiles_and_writes_logits() {
         String::from_utf8(output.stdout).unwrap()
     };
     let text = run("profile", &["--rows", "3", "--depth", "9", "-r", "2"]);
-    assert!(text.contains("entry many, 3 rows at depth 9: 3 dispatches, 2 barriers"), "{text}");
+    assert!(text.contains("entry many, 3 rows at depth 9: 3 pieces, 2 waits"), "{text}");
     assert!(text.contains("@sums, pick") && text.contains("total"), "{text}");
     let report: serde_json::Value =
         serde_json::from_str(&run("profile", &["--rows", "20", "--json"])).unwrap();

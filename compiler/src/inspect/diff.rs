@@ -3,13 +3,14 @@
 //! Each plan is laid out as facts: a section, an item, a field and a value. Two plans are the same
 //! where their facts are. Facts name regions, kernels and tensors instead of counting them, so that
 //! a step more does not make all behind it different. What no fact says, such as where a matrix
-//! lies, is still compared, in one piece.
+//! lies, is still compared, in one piece. Signatures are not: two plans of different makers may be
+//! the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use onebit_plan::PlanFile;
-use onebit_plan::manifest::{Manifest, Region};
+use onebit_plan::manifest::{Manifest, Region, Requirement};
 use serde_json::{Value, json};
 
 use super::predict;
@@ -72,6 +73,7 @@ pub struct Difference {
     pub section: Section,
     /// What it is about; empty for the whole plan.
     pub item: String,
+    /// Which of its values; empty for the item as such, which one plan has and the other has not.
     pub field: &'static str,
     /// The value in each plan; `None` where it has no such item.
     pub a: Option<Value>,
@@ -84,15 +86,26 @@ type Facts = BTreeMap<Key, Value>;
 /// All differences but those of the sections that are `ignored`.
 pub fn differences(a: &PlanFile, b: &PlanFile, ignored: &BTreeSet<Section>) -> Vec<Difference> {
     let (facts_a, facts_b) = (facts(a.manifest()), facts(b.manifest()));
-    let keys: BTreeSet<&Key> = facts_a.keys().chain(facts_b.keys()).collect();
+    let items = |facts: &Facts| -> BTreeSet<(Section, String)> {
+        facts.keys().map(|(section, item, _)| (*section, item.clone())).collect()
+    };
+    let (items_a, items_b) = (items(&facts_a), items(&facts_b));
     let mut found = Vec::new();
-    for key in keys {
-        let (x, y) = (facts_a.get(key), facts_b.get(key));
-        if x != y {
-            let (section, item, field) = key.clone();
-            found.push(Difference { section, item, field, a: x.cloned(), b: y.cloned() });
+    // An item that one plan lacks is one difference, whatever it has to say.
+    for (section, item) in items_a.symmetric_difference(&items_b).cloned() {
+        let key = (section, item);
+        let there = |items: &BTreeSet<_>| items.contains(&key).then(|| Value::from("there"));
+        let (a, b) = (there(&items_a), there(&items_b));
+        let (section, item) = key;
+        found.push(Difference { section, item, field: "", a, b });
+    }
+    for (key, a) in &facts_a {
+        if let Some(b) = facts_b.get(key).filter(|b| *b != a) {
+            let ((section, item, field), a, b) = (key.clone(), a.clone(), b.clone());
+            found.push(Difference { section, item, field, a: Some(a), b: Some(b) });
         }
     }
+    found.sort_by(|x, y| (x.section, &x.item, x.field).cmp(&(y.section, &y.item, y.field)));
     if found.is_empty() && a.manifest() != b.manifest() {
         let text = |plan: &PlanFile| {
             let bytes = plan.dump();
@@ -136,8 +149,8 @@ pub fn text(a: &PlanFile, b: &PlanFile, found: &[Difference], most: usize) -> St
                 Some(value) => value.to_string(),
             };
             let Difference { item, field, a, b, .. } = difference;
-            let item = if item.is_empty() { String::new() } else { format!("{item} ") };
-            let _ = writeln!(out, "  {item}{field}: {} -> {}", shown(a), shown(b));
+            let name = [item.as_str(), field].join(" ");
+            let _ = writeln!(out, "  {}: {} -> {}", name.trim(), shown(a), shown(b));
         }
         if here.len() > most {
             let _ = writeln!(out, "  and {} more; --json has all", here.len() - most);
@@ -173,7 +186,7 @@ fn figures(plan: &PlanFile) -> Vec<(&'static str, Option<f64>)> {
     let waits = |count: usize| Some(count as f64);
     let entry = manifest.entries.first();
     vec![
-        ("bytes of the file", Some(plan.file_length() as f64)),
+        ("bytes, unsigned", Some(plan.unsigned_length() as f64)),
         ("regions", Some(manifest.regions.len() as f64)),
         (
             "weight bytes a token",
@@ -242,8 +255,12 @@ fn whole(manifest: &Manifest, facts: &mut Facts) {
         facts.insert((Section::Provenance, format!("option {name}"), "value"), json!(value));
     }
     for requirement in &manifest.requirements {
-        let item = format!("{requirement:?}");
-        facts.insert((Section::Requirements, item, "required"), json!(true));
+        let (item, field, value) = match requirement {
+            Requirement::Architecture(name) => ("architecture".into(), "name", json!(name)),
+            Requirement::CpuFeature(name) => (format!("cpu feature {name}"), "needed", json!(true)),
+            Requirement::Memory(bytes) => ("memory".into(), "bytes", json!(bytes)),
+        };
+        facts.insert((Section::Requirements, item, field), value);
     }
 }
 
@@ -347,7 +364,7 @@ fn array(manifest: &Manifest, facts: &mut Facts) {
         add("bytes", json!(product.bytes));
         add("rounding", json!(product.rounding));
     }
-    let item = String::new();
+    let item = String::from("all products");
     facts.insert((Section::Array, item.clone(), "submissions"), json!(plan.groups.len()));
     facts.insert((Section::Array, item, "calls"), json!(plan.calls.len()));
     let seconds: f64 = predict::array(manifest).iter().map(|work| work.seconds).sum();

@@ -104,13 +104,7 @@ impl PlanFile {
     /// # Errors
     /// [`TrustError::Unsigned`], [`TrustError::Untrusted`], [`TrustError::Invalid`].
     pub fn require_trust(&self, keys: &TrustedKeys) -> Result<KeyId, TrustError> {
-        let plan = self.path.clone();
-        match self.trust(keys) {
-            Trust::Trusted(id) => Ok(id),
-            Trust::Unsigned => Err(TrustError::Unsigned { plan }),
-            Trust::UnknownKey(id) => Err(TrustError::Untrusted { plan, id }),
-            Trust::Invalid(id) => Err(TrustError::Invalid { plan, id }),
-        }
+        self.trust(keys).require(&self.path)
     }
 
     /// The bytes of a segment; empty when the plan has none of this kind. Page-aligned.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use onebit_plan::manifest::Manifest;
+use onebit_plan::trust::TrustedKeys;
 use onebit_plan::{FORMAT_VERSION, PlanError, PlanHead};
 use serde::Serialize;
 
@@ -49,6 +50,8 @@ pub struct Ask {
     pub slots: u32,
     /// Threads; `None` takes one for each physical core.
     pub threads: Option<usize>,
+    /// Keys, of which one must have signed the plan; `None` lets anyone have made it.
+    pub keys: Option<TrustedKeys>,
 }
 
 impl Default for Ask {
@@ -60,6 +63,7 @@ impl Default for Ask {
             context: None,
             slots: 1,
             threads: None,
+            keys: None,
         }
     }
 }
@@ -97,7 +101,8 @@ pub fn check(path: &Path, ask: &Ask) -> Result<Report, Error> {
         Err(error) => return unreadable(error),
     };
     let here = Here::detect();
-    let plan = vec![format(FORMAT_VERSION), intact(&head)];
+    let mut plan = vec![format(FORMAT_VERSION), intact(&head)];
+    plan.extend(ask.keys.as_ref().map(|keys| trusted(&head, keys)));
     let manifest = head.manifest();
     let devices = ask.targets.iter().map(|&target| device(manifest, &here, target, ask));
     let devices: Vec<DeviceReport> = devices.collect();
@@ -158,6 +163,16 @@ fn format(found: u32) -> Check {
 fn intact(head: &PlanHead) -> Check {
     let found = format!("{}, its header and manifest undamaged", bytes_text(head.file_length()));
     Check::met("file", "a whole file", found)
+}
+
+/// Whether the plan's code may run here.
+fn trusted(head: &PlanHead, keys: &TrustedKeys) -> Check {
+    const WHAT: &str = "signature";
+    let needed = "the signature of a key that this machine trusts";
+    match head.trust(keys).require(head.path()) {
+        Ok(id) => Check::met(WHAT, needed, format!("key {id}")),
+        Err(error) => Check::unmet(WHAT, needed, error.to_string(), error.help()),
+    }
 }
 
 /// The report about a plan that cannot be loaded, whatever the device.

@@ -26,7 +26,7 @@ pub enum Command {
     Logits(Logits),
     /// Token ids of the text on standard input, on one line
     Tokenize(Tokenize),
-    /// Measure a step on a Vulkan device, dispatch by dispatch
+    /// Measure a step piece by piece: dispatches of a Vulkan device, regions of the processor
     Profile(Profile),
     /// Say whose plans may run on this machine
     Trust(Trust),
@@ -244,10 +244,13 @@ pub struct Profile {
     /// Tokens that each sequence holds already
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub depth: u32,
-    /// Timed runs, after one that warms up; figures are medians
-    #[arg(short, long, default_value = "20", value_name = "N")]
-    pub repetitions: NonZeroUsize,
-    /// Print JSON, with every dispatch
+    /// Timed runs, after one that warms up; figures are medians [default: 20; 1 with npu-emu]
+    #[arg(short, long, value_name = "N")]
+    pub repetitions: Option<NonZeroUsize>,
+    /// Also write the run of median length as a trace that Perfetto and chrome://tracing open
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
+    /// Print JSON, with every piece
     #[arg(long)]
     pub json: bool,
 }
@@ -275,6 +278,11 @@ pub struct Check {
     /// Whether the Vulkan device's matrix units multiply [default: never]
     #[arg(long, value_enum)]
     pub matrices: Option<Matrices>,
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Do not ask who signed the plan
+    #[arg(long)]
+    pub allow_untrusted: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

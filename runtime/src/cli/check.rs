@@ -9,6 +9,7 @@ use onebit_rt::driver::vulkan::{Choice, Matrices};
 
 use super::args::{self, Device};
 use super::failure::Failure;
+use super::trust;
 
 /// The plan runs, slower than it could.
 const SLOWER: u8 = 3;
@@ -18,7 +19,12 @@ const CANNOT: u8 = 4;
 /// Prints what the plan needs beside what there is. Exit code 0 runs, 3 runs slower, 4 cannot run.
 pub fn run(options: &args::Check) -> Result<ExitCode, Failure> {
     let every = || vec![Target::Cpu, Target::Vulkan, Target::Npu];
+    let keys = match options.allow_untrusted {
+        true => None,
+        false => Some(trust::keys(&options.keys)?),
+    };
     let ask = Ask {
+        keys,
         targets: options.device.map_or_else(every, |device| vec![target(device)]),
         gpu: options.gpu.as_deref().map_or(Choice::Best, Choice::parse),
         matrices: match options.matrices {

@@ -128,6 +128,19 @@ fn cache_folder() -> Option<PathBuf> {
 }
 
 fn load_processor(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
+    let (driver, device) = processor(plan, machine, slots)?;
+    let (threads, memory) = (driver.threads(), MemoryOf::Processor);
+    Ok(Loaded { threads, memory, device, session: Session::new(Box::new(driver)) })
+}
+
+/// A driver on the processor, with the machine's neural processor where that is asked for, and a
+/// line about it.
+pub fn processor(
+    plan: &Arc<PlanFile>,
+    machine: &Machine,
+    slots: u32,
+) -> Result<(CpuDriver, String), Failure> {
+    check(machine)?;
     let options = CpuOptions { threads: machine.threads, slots };
     let on_array = |device| -> Result<CpuDriver, Failure> {
         let context = npu::open_for(device, plan)?;
@@ -141,12 +154,8 @@ fn load_processor(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result
     let threads = driver.threads();
     let plural = if threads == 1 { "" } else { "s" };
     let isa = format!("{:?}", driver.instruction_set()).to_lowercase();
-    Ok(Loaded {
-        threads,
-        memory: MemoryOf::Processor,
-        device: format!("{threads} thread{plural}, {isa}{array}"),
-        session: Session::new(Box::new(driver)),
-    })
+    let device = format!("{threads} thread{plural}, {isa}{array}");
+    Ok((driver, device))
 }
 
 /// The plan's tokenizer, checked against its vocabulary.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use onebit_plan::PlanFile;
-use onebit_plan::trust::{Origin, PublicKey, TrustError, TrustStore};
+use onebit_plan::trust::{Origin, PublicKey, TrustError, TrustStore, TrustedKeys};
 
 use super::args::{Keys, Machine, Trust, TrustAction};
 use super::failure::Failure;
@@ -15,8 +15,7 @@ use super::screen::note;
 /// Ends with an error unless a trusted key signed the plan, or whoever started the command allows
 /// it anyway, which is said.
 pub fn require(plan: &PlanFile, machine: &Machine) -> Result<(), Failure> {
-    let keys = store(&machine.keys).and_then(|store| store.keys());
-    match keys.and_then(|keys| plan.require_trust(&keys)) {
+    match keys(&machine.keys).and_then(|keys| plan.require_trust(&keys)) {
         Ok(_) => Ok(()),
         Err(error) if machine.allow_untrusted => {
             note(format_args!("note: {error}; running it, as --allow-untrusted says\n"));
@@ -24,6 +23,11 @@ pub fn require(plan: &PlanFile, machine: &Machine) -> Result<(), Failure> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The keys that are trusted.
+pub fn keys(keys: &Keys) -> Result<TrustedKeys, TrustError> {
+    store(keys)?.keys()
 }
 
 /// Changes or lists the trusted keys.

@@ -223,7 +223,7 @@ fn node(
         NODE.1,
         x + 9,
         y + 17,
-        escape(&shortened(short, LETTERS - if dispatch.is_some() { 7 } else { 2 })),
+        escape(&shortened(short, LETTERS - if dispatch.is_some() { 8 } else { 2 })),
         x + 9,
         y + 33,
         escape(&shortened(&second, LETTERS + 2)),

@@ -34,8 +34,8 @@ pub(super) fn section(manifest: &Manifest) -> String {
             target_class(&region.target),
             escape(&region.target),
             escape(&region.ops.join(" ")),
-            number(&bytes(region.weight_bytes)),
-            number(&count(region.macs)),
+            number(&shown(region.weight_bytes, bytes)),
+            number(&shown(region.macs, count)),
             number(&intensity),
             number(&seconds),
             reads.join(" ")
@@ -50,6 +50,11 @@ pub(super) fn section(manifest: &Manifest) -> String {
          <th scope=\"col\" class=\"number\">MACs a byte</th><th scope=\"col\" class=\"number\">predicted</th>\
          <th scope=\"col\">reads</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
     )
+}
+
+/// Nothing in the place of 0: most regions read no weights.
+fn shown(value: u64, write: impl Fn(u64) -> String) -> String {
+    if value == 0 { String::new() } else { write(value) }
 }
 
 /// Predicted seconds by region.

@@ -8,6 +8,8 @@
 //! Secret keys are no matter of this crate: [`Signer`] is what the compiler gives it. Nothing here
 //! decides where the folder lies; that is for the programs.
 
+use std::path::Path;
+
 pub(crate) mod block;
 mod error;
 mod key;
@@ -29,4 +31,20 @@ pub enum Trust {
     Invalid(KeyId),
     /// One of the keys signed header and manifest.
     Trusted(KeyId),
+}
+
+impl Trust {
+    /// The key that signed the plan at `plan`.
+    ///
+    /// # Errors
+    /// [`TrustError::Unsigned`], [`TrustError::Untrusted`], [`TrustError::Invalid`].
+    pub fn require(self, plan: &Path) -> Result<KeyId, TrustError> {
+        let plan = plan.to_owned();
+        match self {
+            Self::Trusted(id) => Ok(id),
+            Self::Unsigned => Err(TrustError::Unsigned { plan }),
+            Self::UnknownKey(id) => Err(TrustError::Untrusted { plan, id }),
+            Self::Invalid(id) => Err(TrustError::Invalid { plan, id }),
+        }
+    }
 }

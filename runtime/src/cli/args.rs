@@ -96,7 +96,7 @@ pub struct Machine {
     /// Run the plan's code though no trusted key signed it
     #[arg(long)]
     pub allow_untrusted: bool,
-    /// Hash the weights before the first step: about a second for 2 GB that are in memory
+    /// Hash the weights before the first step, which reads the whole file
     #[arg(long)]
     pub check_weights: bool,
 }

@@ -168,12 +168,9 @@ fn sums(pieces: &[Piece], key: impl Fn(&Piece) -> (String, Option<String>)) -> V
         groups.entry(key(piece)).or_default().push(piece);
     }
     let sum = |((region, kernel), pieces): ((String, Option<String>), Vec<&Piece>)| {
-        let seconds = pieces.iter().map(|piece| piece.seconds).sum();
+        let seconds: f64 = pieces.iter().map(|piece| piece.seconds).sum();
         let weight_bytes = pieces.iter().map(|piece| piece.weight_bytes).sum();
-        let known: Vec<(f64, f64)> =
-            pieces.iter().filter_map(|it| Some((it.seconds, it.predicted?))).collect();
-        let predicted: f64 = known.iter().map(|(_, predicted)| predicted).sum();
-        let measured: f64 = known.iter().map(|(measured, _)| measured).sum();
+        let predicted: f64 = pieces.iter().filter_map(|piece| piece.predicted).sum();
         let modelled = pieces.iter().filter(|piece| piece.origin == Origin::Modelled).count();
         let has = predicted > 0.0;
         Sum {
@@ -184,7 +181,7 @@ fn sums(pieces: &[Piece], key: impl Fn(&Piece) -> (String, Option<String>)) -> V
             weight_bytes,
             seconds,
             predicted: has.then_some(predicted),
-            ratio: (has && modelled == 0).then(|| measured / predicted),
+            ratio: (has && modelled == 0).then(|| seconds / predicted),
             rate: (modelled == 0).then(|| rate(weight_bytes, seconds)).flatten(),
             modelled,
         }

@@ -18,5 +18,7 @@ pub mod sampler;
 pub mod session;
 #[cfg(test)]
 mod test_machine;
+#[cfg(test)]
+mod test_manifest;
 
 pub use error::Error;

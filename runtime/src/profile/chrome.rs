@@ -32,6 +32,7 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dur: Option<f64>,
     pub pid: u32,
+    /// Each process has one thread, of its own number: readers may take threads of one number for one.
     pub tid: u32,
     pub args: Map<String, Value>,
 }
@@ -118,7 +119,7 @@ fn stretch(
         ts: Some(begin / 1e3),
         dur: Some((end - begin) / 1e3),
         pid,
-        tid: 1,
+        tid: pid,
         args: object(args),
     }
 }
@@ -126,7 +127,7 @@ fn stretch(
 /// Names a process or a thread.
 fn named(what: &str, pid: u32, name: String) -> Event {
     let args = object(json!({ "name": name }));
-    Event { name: what.into(), cat: None, ph: "M", ts: None, dur: None, pid, tid: 1, args }
+    Event { name: what.into(), cat: None, ph: "M", ts: None, dur: None, pid, tid: pid, args }
 }
 
 fn object(value: Value) -> Map<String, Value> {

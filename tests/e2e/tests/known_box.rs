@@ -15,6 +15,8 @@ use onebit_plan::box_sys::{
 };
 use onebit_plan::gpu::GpuFeature;
 use onebit_plan::manifest::Manifest;
+use onebit_rt::check::{Ask, Verdict, check};
+use onebit_rt::driver::npu;
 use onebit_rt::driver::vulkan::api::{DeviceInfo, Instance, Validation};
 use onebit_rt::driver::vulkan::{Choice, VulkanDriver, VulkanOptions};
 use onebit_rt::machine::Roots;
@@ -252,4 +254,27 @@ fn the_content_of_a_description_decides_and_not_its_path() {
     assert!(matches!(error, CompileError::Box { .. }), "{error}");
     assert!(error.to_string().contains("unknown field `kernel`"), "{error}");
     assert!(matches!(Target::parse("no/such.sys"), Err(CompileError::Read { .. })));
+}
+
+/// A plan with products for an array: what the check says of each device is what a load does.
+#[test]
+fn checks_and_loads_of_a_plan_for_an_npu_agree() {
+    let options = base().for_target(machine(strix_halo()), None).unwrap();
+    let compiled = compile_bytes(tiny(), &options);
+    let report = |target| {
+        let ask = Ask { targets: vec![target], ..Ask::default() };
+        check(compiled.plan.path(), &ask).unwrap()
+    };
+    let cpu = report(onebit_rt::check::Target::Cpu);
+    assert_eq!(cpu.verdict, Verdict::Slower, "the processor does the array's products: {cpu:#?}");
+    compiled.driver(2);
+    let emulated = report(onebit_rt::check::Target::NpuEmu);
+    assert_eq!(emulated.verdict, Verdict::Slower, "{emulated:#?}");
+    assert!(npu::open_for(npu::Device::Emulator, &compiled.plan).is_ok());
+    let vulkan = report(onebit_rt::check::Target::Vulkan);
+    assert_eq!(vulkan.verdict, Verdict::Cannot);
+    assert!(VulkanDriver::load(Arc::clone(&compiled.plan), &VulkanOptions::default()).is_err());
+    let real = report(onebit_rt::check::Target::Npu);
+    let loads = npu::open_for(npu::Device::Hardware, &compiled.plan).is_ok();
+    assert_eq!(real.verdict != Verdict::Cannot, loads, "{real:#?}");
 }

@@ -44,7 +44,7 @@ fn read(profile: &StepProfile) -> Read {
     let mut read = Read { names: BTreeMap::new(), tracks: BTreeMap::new() };
     for event in value["traceEvents"].as_array().unwrap() {
         let pid = event["pid"].as_u64().unwrap();
-        assert_eq!(event["tid"], 1);
+        assert_eq!(event["tid"], pid);
         match event["ph"].as_str().unwrap() {
             "M" if event["name"] == "process_name" => {
                 read.names.insert(pid, event["args"]["name"].as_str().unwrap().into());

@@ -170,3 +170,101 @@ pub fn cache_bytes(slot: u64, context: u32, used: Use) -> u64 {
     let part = u128::from(slot) * u128::from(used.context) / u128::from(context.max(1));
     u64::try_from(part).unwrap_or(u64::MAX).saturating_mul(used.slots.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Outcome, Verdict, verdict};
+    use crate::test_manifest::manifest;
+
+    const GIB: u64 = 1 << 30;
+
+    fn here(set: Isa, memory: Option<(u64, u64)>) -> Here {
+        let processor = Processor {
+            architecture: "x86_64".into(),
+            features: vec!["sse4.2", "avx2"],
+            instruction_set: set,
+        };
+        let memory =
+            memory.map(|(total, available)| Memory { total, available, bound: Bound::Machine });
+        Here { processor, memory }
+    }
+
+    #[track_caller]
+    fn outcome(checks: &[Check], what: &str) -> Outcome {
+        checks.iter().find(|check| check.what == what).unwrap().outcome
+    }
+
+    /// 1 GiB of weights, 1 GiB a slot, and a requirement of 1 GiB.
+    fn large() -> Manifest {
+        let mut manifest = manifest();
+        manifest.segments[0].length = GIB;
+        manifest.memory.slot = GIB;
+        manifest.requirements = vec![
+            Requirement::Architecture("x86_64".into()),
+            Requirement::CpuFeature("avx2".into()),
+            Requirement::Memory(GIB),
+        ];
+        manifest
+    }
+
+    #[test]
+    fn each_need_has_its_line() {
+        let manifest = large();
+        let used = Use::least(&manifest, 4);
+        let good = here(Isa::Avx512, Some((8 * GIB, 4 * GIB)));
+        let checks = assess(&manifest, &good, used);
+        assert_eq!(verdict(&checks), Verdict::Runs, "{checks:#?}");
+        let what: Vec<&str> = checks.iter().map(|check| check.what).collect();
+        assert_eq!(what, ["architecture", "features", "kernels", "context", "slots", "memory"]);
+        let slow = assess(&manifest, &here(Isa::Avx2, None), used);
+        assert_eq!(outcome(&slow, "kernels"), Outcome::Slower);
+        assert_eq!(outcome(&slow, "memory"), Outcome::Met, "nobody tells");
+        let mut foreign = manifest.clone();
+        foreign.requirements = vec![
+            Requirement::Architecture("aarch64".into()),
+            Requirement::CpuFeature("avx2".into()),
+            Requirement::CpuFeature("avx512f".into()),
+        ];
+        let checks = assess(&foreign, &good, used);
+        assert_eq!(outcome(&checks, "architecture"), Outcome::Unmet);
+        let features = checks.iter().find(|check| check.what == "features").unwrap();
+        assert_eq!(features.found, "no avx512f");
+        assert!(checks.iter().all(|it| (it.outcome == Outcome::Met) == it.remedy.is_none()));
+    }
+
+    #[test]
+    fn memory_is_weighed_by_what_will_be_filled() {
+        let manifest = large();
+        let all = manifest.model.context;
+        for (context, slots, total, available, expected) in [
+            (all, 1, 8, 4, Outcome::Met),
+            // Weights may leave memory, so that only the cache must fit.
+            (all, 1, 8, 1, Outcome::Slower),
+            (all, 1, 1, 1, Outcome::Unmet),
+            (all, 8, 16, 16, Outcome::Met),
+            (all, 8, 8, 8, Outcome::Unmet),
+            (all / 2, 8, 8, 8, Outcome::Met),
+            // A requirement of the manifest counts, however little is to be used.
+            (all / 4, 1, 1, 1, Outcome::Slower),
+        ] {
+            let used = Use { context, slots, threads: 1 };
+            let here = here(Isa::Avx512, Some((total * GIB, available * GIB)));
+            let checks = assess(&manifest, &here, used);
+            let case = format!("{context} x {slots} in {available} of {total}: {checks:#?}");
+            assert_eq!(outcome(&checks, "memory"), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn more_than_the_plan_was_compiled_for_is_told() {
+        let manifest = manifest();
+        let used = Use { context: 1 << 20, slots: 99, threads: 1 };
+        let checks = assess(&manifest, &here(Isa::Avx512, None), used);
+        for (what, option) in [("context", "--ctx 1048576"), ("slots", "--batch 99")] {
+            let check = checks.iter().find(|check| check.what == what).unwrap();
+            assert_eq!(check.outcome, Outcome::Unmet);
+            assert!(check.remedy.as_ref().unwrap().contains(option), "{check:?}");
+        }
+    }
+}

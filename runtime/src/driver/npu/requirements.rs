@@ -120,3 +120,57 @@ fn memory(part: &ArrayPlan, limit: MemoryLimit) -> Check {
         Err(_) => Check::unmet(WHAT, needed, found, LOCKED_HELP),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Outcome, Verdict, verdict};
+    use crate::test_machine::Machine;
+    use crate::test_manifest::manifest;
+
+    #[test]
+    fn a_machine_without_an_npu_is_refused_for_what_it_lacks() {
+        let machine = Machine::new(&[]);
+        let dev = machine.roots().dev;
+        let part = manifest().array.unwrap();
+        let checks = assess(Some(&part), &dev, MemoryLimit::Bytes(8 << 20));
+        assert_eq!(verdict(&checks), Verdict::Cannot);
+        let of = |what: &str| checks.iter().find(|check| check.what == what).unwrap();
+        assert_eq!(of("part").found, "2 of 1 shapes");
+        assert!(of("device").found.starts_with("no NPU"), "{:?}", of("device"));
+        // The heap, 37 commands, activations, two results and two products.
+        let expected = HEAP_BYTES + 37 * 4096 + (1 << 16) + 2 * (1 << 17) + 2 * (1 << 20);
+        assert_eq!(locked_bytes(&part), expected);
+        assert_eq!(of("memlock").outcome, Outcome::Unmet);
+        assert_eq!(of("memlock").found, "a limit of 8.0 MiB");
+        for (limit, fits) in [
+            (MemoryLimit::Unlimited, true),
+            (MemoryLimit::Bytes(expected), true),
+            (MemoryLimit::Bytes(expected - 1), false),
+        ] {
+            assert_eq!(lockable(&part, limit).is_ok(), fits);
+            assert_eq!(memory(&part, limit).outcome == Outcome::Met, fits);
+        }
+        let none = assess(None, &dev, MemoryLimit::Unlimited);
+        assert_eq!((none.len(), verdict(&none)), (1, Verdict::Cannot));
+    }
+
+    #[test]
+    fn what_a_device_answers_is_weighed() {
+        let found = |firmware, array| probe::Probe {
+            driver: "amdxdna_accel_driver".into(),
+            version: [0, 6, 0],
+            firmware,
+            array,
+        };
+        let good = found(Ok([1, 1, 2, 65]), Ok([8, 6, 4]));
+        assert_eq!(driver(&good).found, "amdxdna_accel_driver 0.6.0");
+        assert_eq!(firmware(&good).found, "1.1.2.65");
+        assert_eq!(array(&good).outcome, Outcome::Met);
+        let poor = found(Err(super::super::Errno::OPNOTSUPP), Ok([4, 6, 4]));
+        assert_eq!(firmware(&poor).outcome, Outcome::Slower);
+        let array = array(&poor);
+        assert_eq!(array.outcome, Outcome::Unmet);
+        assert!(array.needed.starts_with("8 columns") && array.found.starts_with("4 columns"));
+    }
+}

@@ -355,3 +355,123 @@ fn room(fit: &Fit<'_>, info: &DeviceInfo, memory: Option<Memory>) -> Check {
     }
     Check::met(WHAT, needed, found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Outcome, Verdict, verdict};
+    use crate::machine::memory::Bound;
+    use crate::test_manifest::manifest;
+    use onebit_plan::gpu::GpuFeature;
+    use onebit_vulkan::{Driver, Limits, Subgroups, Uuid};
+
+    /// A device that takes everything of the test's manifest.
+    fn radeon() -> DeviceInfo {
+        let (name, info) = (String::from("radv"), String::from("Mesa 25.0.7"));
+        DeviceInfo {
+            name: "Radeon".into(),
+            kind: DeviceKind::Integrated,
+            api: "1.4.305".into(),
+            driver: Driver { id: 3, name, info, version: 0 },
+            vendor: 0x1002,
+            device: 0x1586,
+            device_uuid: Uuid([0; 16]),
+            driver_uuid: Uuid([0; 16]),
+            cache_uuid: Uuid([0; 16]),
+            limits: Limits {
+                storage_range: 1 << 30,
+                storage_align: 4,
+                buffer: 1 << 30,
+                shared: 64 << 10,
+                invocations: 1024,
+                groups: [65535; 3],
+                immediates: 256,
+                tick: 10.0,
+                tick_bits: 64,
+                heap: 1 << 30,
+                memory: 2 << 30,
+            },
+            subgroups: Subgroups { size: 64, min: 32, max: 64, per_workgroup: 32 },
+            features: vec![GpuFeature::IntegerDot],
+            lacks: Vec::new(),
+            inspects: true,
+        }
+    }
+
+    const FREE: Memory = Memory { total: 4 << 30, available: 2 << 30, bound: Bound::Machine };
+
+    fn checks(change: impl FnOnce(&mut DeviceInfo, &mut Manifest)) -> Vec<Check> {
+        let (mut info, mut manifest) = (radeon(), manifest());
+        change(&mut info, &mut manifest);
+        let used = Use { context: 64, slots: 2, threads: 1 };
+        let checks = assess(&manifest, &info, Matrices::Never, Some(FREE), used);
+        // The same code decides about a load.
+        let scale = scale(&manifest, used.slots);
+        let loads = manifest.gpu.as_ref().is_some_and(|plan| {
+            info.able().is_ok() && fit(plan, &info, scale, Matrices::Never).is_ok()
+        });
+        assert_eq!(verdict(&checks) != Verdict::Cannot, loads, "{checks:#?}");
+        assert!(checks.iter().all(|it| (it.outcome == Outcome::Met) == it.remedy.is_none()));
+        checks
+    }
+
+    /// Demands a verdict, and a line with this outcome and these words.
+    #[track_caller]
+    fn assert_says(checks: &[Check], verdict_is: Verdict, what: &str, words: [&str; 2]) {
+        assert_eq!(verdict(checks), verdict_is, "{checks:#?}");
+        let said = checks.iter().any(|check| {
+            check.what == what && check.needed.contains(words[0]) && check.found.contains(words[1])
+        });
+        assert!(said, "{what} {words:?}: {checks:#?}");
+    }
+
+    #[test]
+    fn a_device_that_takes_all_runs_the_plan() {
+        let checks = checks(|_, _| {});
+        assert_says(&checks, Verdict::Runs, "kernels", ["1 kernels", "1 in their first form"]);
+        assert_says(&checks, Verdict::Runs, "steps", ["up to 8 rows", "2 of 2 sizes"]);
+        assert_says(&checks, Verdict::Runs, "shared", ["1.0 KiB", "64.0 KiB"]);
+        assert_says(&checks, Verdict::Runs, "window", ["8.0 KiB", "1.0 GiB"]);
+    }
+
+    #[test]
+    fn what_is_slower_says_for_which_lack() {
+        let software = checks(|info, _| info.kind = DeviceKind::Cpu);
+        assert_says(&software, Verdict::Slower, "device", ["a graphics", "(cpu)"]);
+        let narrow = checks(|info, _| (info.subgroups.min, info.subgroups.max) = (8, 8));
+        let words = ["subgroups of 32, for 1 kernels", "subgroups of 8"];
+        assert_says(&narrow, Verdict::Slower, "feature", words);
+        let plain = checks(|info, _| info.features.clear());
+        assert_says(&plain, Verdict::Slower, "feature", ["IntegerDot", "no IntegerDot"]);
+        // One row of logits is 4 MiB, eight are 32.
+        let short = checks(|info, manifest| {
+            manifest.model.vocabulary = 1 << 20;
+            info.limits.storage_range = 8 << 20;
+        });
+        assert_says(&short, Verdict::Slower, "steps", ["up to 8 rows", "1 of 2 sizes, up to 1"]);
+        let spilt = checks(|info, _| info.limits.heap = 4096);
+        assert_says(&spilt, Verdict::Slower, "memory", ["device's memory", "with the system's"]);
+    }
+
+    #[test]
+    fn what_cannot_run_says_both_values() {
+        let none = checks(|_, manifest| manifest.gpu = None);
+        assert_says(&none, Verdict::Cannot, "part", ["a part for Vulkan", "nothing for a Vulkan"]);
+        let old = checks(|info, _| info.lacks = vec!["Vulkan 1.3", "maintenance4"]);
+        assert_says(&old, Verdict::Cannot, "vulkan", ["Vulkan 1.3", "without Vulkan 1.3, maint"]);
+        let small = checks(|info, _| info.limits.invocations = 64);
+        let words = ["workgroups of 128", "workgroups of 64"];
+        assert_says(&small, Verdict::Cannot, "workgroup", words);
+        let shared = checks(|info, _| info.limits.shared = 512);
+        assert_says(&shared, Verdict::Cannot, "shared", ["1.0 KiB", "512 bytes"]);
+        let window = checks(|info, _| info.limits.storage_range = 4096);
+        assert_says(&window, Verdict::Cannot, "window", ["8.0 KiB", "4.0 KiB"]);
+        let buffer = checks(|info, manifest| {
+            info.limits.buffer = 1 << 20;
+            manifest.gpu.iter_mut().for_each(|gpu| gpu.arena = 2 << 20);
+        });
+        assert_says(&buffer, Verdict::Cannot, "buffer", ["2.0 MiB", "1.0 MiB"]);
+        let full = checks(|info, _| (info.limits.heap, info.limits.memory) = (4096, 8192));
+        assert_says(&full, Verdict::Cannot, "memory", ["of the device's memory", "8.0 KiB"]);
+    }
+}

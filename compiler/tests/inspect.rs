@@ -166,6 +166,26 @@ fn listings_name_what_they_call() {
     assert!(error.contains("no region @blk.1.attn_") && error.contains("@blk.1.attn_q"), "{error}");
 }
 
+/// The predicted work of an array is told of the regions that do it, the tied output's too.
+#[test]
+fn products_of_an_array_are_of_their_regions() {
+    let folder = tempfile::tempdir().unwrap();
+    let [_, npu] = plans(folder.path());
+    let value = json::plan(&npu).unwrap();
+    let work = value["predicted"]["array"]["work"].as_array().unwrap();
+    let manifest = npu.manifest();
+    let products = &manifest.array.as_ref().unwrap().products;
+    assert_eq!(work.len(), products.len());
+    for (work, product) in work.iter().zip(products) {
+        let tensor = product.tensors[0].trim_end_matches(".weight");
+        let expected = if tensor == "token_embd" { "logits" } else { tensor };
+        assert_eq!(work["region"], format!("@{expected}"));
+    }
+    let told: BTreeSet<&str> = work.iter().map(|it| it["region"].as_str().unwrap()).collect();
+    let on_array = manifest.regions.iter().filter(|region| region.target == "npu");
+    assert_eq!(told, on_array.map(|region| region.name.as_str()).collect());
+}
+
 #[test]
 fn code_without_a_disassembler_is_words() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 //! Predicted, never measured. There is no such model of CPU steps, so nothing is said of them.
 
 use onebit_plan::gpu::GpuEntry;
-use onebit_plan::manifest::{ArrayWeights, Manifest};
+use onebit_plan::manifest::{ArrayPlan, ArrayWeights, Manifest};
 
 use crate::target::vulkan::predict;
 
@@ -48,18 +48,27 @@ pub fn gpu(manifest: &Manifest, entry: &GpuEntry) -> Vec<Work> {
 /// The products that a neural processor does, for 32 rows.
 pub fn array(manifest: &Manifest) -> Vec<Work> {
     let Some(plan) = &manifest.array else { return Vec::new() };
-    let work = |product: &ArrayWeights| Work {
-        region: array_region(product),
+    let work = |(product, region): (&ArrayWeights, String)| Work {
+        region,
         bytes: product.bytes,
         macs: (u64::from(product.rows) * u64::from(product.columns))
             .saturating_mul(ARRAY_ROWS.into()),
         seconds: plan.calls.get(product.call as usize).map_or(0.0, |call| call.modelled_seconds),
     };
-    plan.products.iter().map(work).collect()
+    plan.products.iter().zip(array_regions(manifest, plan)).map(work).collect()
 }
 
-/// The region of a product: it has the name of its first tensor.
-pub fn array_region(product: &ArrayWeights) -> String {
-    let name = product.tensors.first().map_or("", String::as_str);
-    format!("@{}", name.trim_end_matches(".weight"))
+/// The region of each product, by name. Both stand in the order of execution; a stack of weights
+/// that takes several calls is several products, of which the first begins at row 0.
+pub fn array_regions(manifest: &Manifest, plan: &ArrayPlan) -> Vec<String> {
+    let mut on_array = manifest.regions.iter().filter(|region| region.target == "npu");
+    let mut current = String::new();
+    let mut names = Vec::with_capacity(plan.products.len());
+    for product in &plan.products {
+        if product.first_row == 0 {
+            current = on_array.next().map_or_else(String::new, |region| region.name.clone());
+        }
+        names.push(current.clone());
+    }
+    names
 }

@@ -1,6 +1,7 @@
 //! From a model to a plan file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use onebit_ir::Graph;
 use onebit_ir::quant::Format;
@@ -8,16 +9,21 @@ use onebit_ir::verify::GraphInfo;
 use onebit_models::Model;
 use onebit_plan::PlanWriter;
 use onebit_plan::abi::{CacheForm, KEY_TILE};
+use onebit_plan::fit::Scale;
 use onebit_plan::manifest::{
     Manifest, ModelInfo, Provenance, Requirement, SegmentKind, WeightRecord,
 };
+use onebit_plan::trust::Signer;
 
 use crate::error::CompileError;
 use crate::pipeline;
-use crate::report::{KV_OPTION, NPU_OPTION, Report};
+use crate::provenance;
+use crate::report::Report;
 use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::{Placement, TensorSource, WeightStore};
+use crate::sign::SecretKey;
 use crate::target::cpu::{self, CpuOptions, CpuProgram};
+use crate::target::machine::{Machine, Require};
 use crate::target::npu::{self, NpuProgram};
 use crate::target::vulkan::{self, GpuOptions, GpuProgram};
 
@@ -38,6 +44,12 @@ pub struct Options {
     pub array_limits: ArrayLimits,
     /// Whether the plan has a part for Vulkan devices.
     pub vulkan: Vulkan,
+    /// Who signs the plan; nobody where there is none.
+    pub signer: Option<Arc<SecretKey>>,
+    /// The machine that the plan is for, where it is known.
+    pub machine: Option<Machine>,
+    /// Where the plan must be able to run.
+    pub require: Option<Require>,
 }
 
 /// Whether a plan can run on Vulkan devices.
@@ -66,6 +78,9 @@ impl Default for Options {
             placement: Placement::Cpu,
             array_limits: ArrayLimits::default(),
             vulkan: Vulkan::default(),
+            signer: None,
+            machine: None,
+            require: None,
         }
     }
 }
@@ -102,8 +117,9 @@ pub fn compile(
     let mut store =
         WeightStore::new(model, options.placement).with_array_limits(options.array_limits);
     let program = cpu::lower(&graph, &info, &cpu_options, &mut store)?;
+    required(options, &program)?;
     let array = npu::lower(&store)?;
-    let (gpu, off_gpu) = vulkan_part(&graph, &info, options, &cpu_options, &mut store)?;
+    let (gpu, off_gpu) = vulkan_part(&graph, &info, options, &cpu_options, (model, &mut store))?;
     let tokenizer = onebit_tokenizer::build(&model.tokenizer_spec()?)?;
     let mut manifest = manifest(model, source, options, &cpu_options, &program, &store)?;
 
@@ -136,12 +152,59 @@ pub fn compile(
     writer.end_segment()?;
     manifest.array = array.map(|program| program.plan(&store, &roundings));
     manifest.gpu = gpu.map(|program| program.plan);
-    let manifest = writer.finish(manifest)?;
-    Ok(Report::new(manifest, off_gpu))
+    let signer = options.signer.as_deref().map(|key| key as &dyn Signer);
+    let manifest = writer.finish_signed(manifest, signer)?;
+    Ok(Report::new(manifest, off_gpu).for_machine(options.machine.clone()))
 }
 
-/// The part for Vulkan devices, or why there is none.
+/// Whether the machine runs the processor's part, and products are where they must be.
+fn required(options: &Options, program: &CpuProgram) -> Result<(), CompileError> {
+    if let Some(machine) = &options.machine {
+        machine.runs(&program.features)?;
+    }
+    if options.require != Some(Require::Npu) {
+        return Ok(());
+    }
+    let left = program.regions.iter().filter(|region| region.macs > 0 && region.target == "cpu");
+    let left: Vec<&str> = left.map(|region| region.name.as_str()).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("the npu has no way to do the shapes of {}", left.join(", "));
+    Err(CompileError::Require { require: Require::Npu, reason })
+}
+
+/// The part for Vulkan devices, cut to what those of a known machine take, or why there is none.
 fn vulkan_part(
+    graph: &Graph,
+    info: &GraphInfo,
+    options: &Options,
+    cpu: &CpuOptions,
+    (model, store): (&Model, &mut WeightStore<'_>),
+) -> Result<(Option<GpuProgram>, Option<String>), CompileError> {
+    let devices = match &options.machine {
+        None => return any_vulkan_part(graph, info, options, cpu, store),
+        Some(machine) => &machine.description.gpus,
+    };
+    if devices.is_empty() && options.vulkan == Vulkan::WherePossible {
+        return Ok((None, Some("the box has no Vulkan device that runs plans".into())));
+    }
+    let (program, reason) = any_vulkan_part(graph, info, options, cpu, store)?;
+    let Some(program) = program else { return Ok((None, reason)) };
+    let scale =
+        Scale { slots: 1, context: cpu.context as u64, vocabulary: model.vocabulary() as u64 };
+    match (vulkan::prune(program, devices, scale), options.vulkan) {
+        (Some(program), _) => Ok((Some(program), None)),
+        (None, Vulkan::Required) => {
+            let reason = String::from("no step of the model fits a Vulkan device of the box");
+            Err(CompileError::Require { require: Require::Gpu, reason })
+        }
+        (None, _) => Ok((None, Some("no step fits a Vulkan device of the box".into()))),
+    }
+}
+
+/// The part for any Vulkan device, or why there is none.
+fn any_vulkan_part(
     graph: &Graph,
     info: &GraphInfo,
     options: &Options,
@@ -205,7 +268,7 @@ fn manifest(
             tool: env!("CARGO_PKG_VERSION").into(),
             source: file_name,
             source_hash: hash(model),
-            options: provenance_options(options, cpu),
+            options: provenance::record(options, cpu),
         },
         model: ModelInfo {
             name: model.name().into(),
@@ -220,26 +283,14 @@ fn manifest(
         segments: Vec::new(),
         memory: program.memory,
         entries: program.entries.clone(),
+        functions: program.functions.clone(),
+        traced: program.traced.clone(),
         kernels: program.kernels.clone(),
         regions: program.regions.clone(),
         weights: store.matrices().iter().map(weight_record).collect(),
         array: None,
         gpu: None,
     })
-}
-
-/// Sorted, as [`Provenance`] has them.
-fn provenance_options(options: &Options, cpu: &CpuOptions) -> Vec<String> {
-    let kv = format!("{KV_OPTION}{}", cpu.cache.name());
-    let mut all = vec![format!("batch={}", cpu.batch), format!("ctx={}", cpu.context), kv];
-    if options.placement == Placement::Array {
-        let ArrayLimits { outputs, group_seconds } = options.array_limits;
-        all.push(NPU_OPTION.into());
-        all.push(format!("npu-call-outputs={outputs}"));
-        all.push(format!("npu-group-seconds={group_seconds}"));
-    }
-    all.sort_unstable();
-    all
 }
 
 fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
@@ -257,7 +308,7 @@ fn weight_record(matrix: &crate::schedule::repack::Matrix) -> WeightRecord {
 
 /// BLAKE3 of the whole file. Pages are given back as they are read, so that hashing does not
 /// make a large model resident.
-fn hash(model: &Model) -> [u8; 32] {
+pub(crate) fn hash(model: &Model) -> [u8; 32] {
     const WINDOW: usize = 16 << 20;
     let bytes = model.file().bytes();
     let mut hasher = blake3::Hasher::new();

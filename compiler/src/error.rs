@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::target::machine::Require;
+
 #[derive(Debug, Error)]
 pub enum CompileError {
     #[error(transparent)]
@@ -46,6 +48,12 @@ pub enum CompileError {
     Shader(#[from] onebit_shaders::ShaderError),
     #[error("code generation of {function} failed: {reason}")]
     Codegen { function: String, reason: String },
+    #[error("{path}: {source}")]
+    Box { path: PathBuf, source: onebit_plan::box_sys::BoxError },
+    #[error("--require-target {require}: {reason}")]
+    Require { require: Require, reason: String },
+    #[error("the code needs CPU features that the box has not: {lacks}")]
+    Features { lacks: String },
     #[error("--{option} {value}: {reason}")]
     Option { option: &'static str, value: String, reason: String },
 }

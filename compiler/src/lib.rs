@@ -7,16 +7,22 @@
 mod dump;
 mod emit;
 mod error;
+pub mod inspect;
 pub mod pass;
 pub mod pipeline;
+pub mod predict;
+pub mod provenance;
 pub mod report;
 pub mod rewrite;
 pub mod schedule;
+pub mod sign;
 pub mod target;
+mod verify_build;
 
 pub use dump::{Stage, dump};
 pub use emit::{Options, Progress, Vulkan, compile};
 pub use error::CompileError;
+pub use verify_build::{Verdict, VerifyError, verify_build};
 
 /// Runs `work` with `threads` threads for whatever it does in parallel.
 ///

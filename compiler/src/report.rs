@@ -8,7 +8,9 @@ use onebit_plan::abi::CacheForm;
 use onebit_plan::gpu::GpuPlan;
 use onebit_plan::manifest::{ArrayPlan, ArrayWeights, Manifest};
 
+use crate::predict::lines as predict_lines;
 use crate::schedule::repack::is_native;
+use crate::target::machine::Machine;
 use crate::target::vulkan::predict;
 
 /// How a plan's provenance says that it was compiled for a neural processor, too.
@@ -23,11 +25,18 @@ pub struct Report {
     pub manifest: Manifest,
     /// Why the plan has nothing for Vulkan devices, where it was to have it.
     off_gpu: Option<String>,
+    /// The machine that the plan is for.
+    machine: Option<Machine>,
 }
 
 impl Report {
     pub fn new(manifest: Manifest, off_gpu: Option<String>) -> Self {
-        Self { manifest, off_gpu }
+        Self { manifest, off_gpu, machine: None }
+    }
+
+    /// The same with what is predicted for a machine.
+    pub fn for_machine(self, machine: Option<Machine>) -> Self {
+        Self { machine, ..self }
     }
 
     /// Products that were to go to a neural processor and cannot.
@@ -80,7 +89,7 @@ impl fmt::Display for Report {
             array(f, plan)?;
         }
         if let Some(plan) = &m.gpu {
-            gpu(f, plan)?;
+            gpu(f, plan, self.machine.as_ref())?;
         }
         if let Some(reason) = &self.off_gpu {
             writeln!(f, "gpu: no part for it: {reason}")?;
@@ -97,21 +106,27 @@ impl fmt::Display for Report {
             mebi(self.bytes_per_token()),
             m.memory.slot as f64 / f64::from(m.model.context) / 1024.0,
             form.unwrap_or(CacheForm::default().name())
-        )
+        )?;
+        let lines = self.machine.iter().flat_map(|machine| predict_lines(m, machine));
+        lines.into_iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
-/// What a Vulkan device does, and the model's time on the home machine.
-fn gpu(f: &mut fmt::Formatter<'_>, plan: &GpuPlan) -> fmt::Result {
+/// What a Vulkan device does, and, where the machine is not known, the model's time on the home
+/// machine.
+fn gpu(f: &mut fmt::Formatter<'_>, plan: &GpuPlan, machine: Option<&Machine>) -> fmt::Result {
     let Some(entry) = plan.entries.first() else { return Ok(()) };
     let waits = entry.dispatches.iter().filter(|dispatch| dispatch.wait).count();
+    let (dispatches, kernels) = (entry.dispatches.len(), plan.kernels.len());
+    write!(f, "gpu: {dispatches} dispatches and {waits} waits a token, {kernels} kernels")?;
+    if machine.is_some() {
+        return writeln!(f);
+    }
     let seconds = predict::seconds(entry);
     writeln!(
         f,
-        "gpu: {} dispatches and {waits} waits a token, {} kernels; predicted from bytes and waits, never \
-         measured there: {:.2} ms a token on Strix Halo ({:.0} tok/s)",
-        entry.dispatches.len(),
-        plan.kernels.len(),
+        "; predicted from bytes and waits, never measured there: {:.2} ms a token on Strix Halo \
+         ({:.0} tok/s)",
         seconds * 1e3,
         1.0 / seconds
     )
@@ -166,6 +181,7 @@ mod tests {
             ops: Vec::new(),
             weight_bytes: 64,
             macs,
+            reads: Vec::new(),
         };
         let manifest = Manifest {
             provenance: Provenance {
@@ -187,6 +203,8 @@ mod tests {
             segments: Vec::new(),
             memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
             entries: Vec::new(),
+            functions: Vec::new(),
+            traced: Vec::new(),
             kernels: Vec::new(),
             regions: vec![
                 region("@token_embd", "cpu", 0),

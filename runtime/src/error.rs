@@ -3,6 +3,7 @@
 use std::io;
 
 use onebit_plan::PlanError;
+use onebit_plan::trust::TrustError;
 
 use crate::driver::npu::NpuError;
 use crate::driver::vulkan::GpuError;
@@ -13,6 +14,9 @@ pub enum Error {
     /// The plan file itself.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Whose plan it is.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The NPU, or the way to it.
     #[error(transparent)]
     Npu(#[from] NpuError),
@@ -21,13 +25,22 @@ pub enum Error {
     Gpu(#[from] GpuError),
     /// The plan needs something that this machine has not.
     #[error("the plan needs {needs}, this machine has {has}")]
-    Requirement { needs: String, has: String },
+    Requirement { needs: String, has: String, remedy: String },
     /// A neural processor was asked for, and the plan has nothing for it.
     #[error("the plan has no products for a neural processor")]
     NoArrayProducts,
     /// The plan's code and its manifest do not agree.
     #[error("array product {index} is not what the plan's manifest says of it")]
     ArrayProduct { index: u32 },
+    /// The system hides what was asked.
+    #[error("the system does not tell {what}")]
+    Unknown { what: &'static str },
+    /// What was measured is not what was to be measured.
+    #[error("the measurement of {what} read something else than was written")]
+    Measurement { what: &'static str },
+    /// Regions were to be traced, and the plan has no code for that.
+    #[error("the plan has no traced entries")]
+    NotTraced,
     /// The system gave no memory.
     #[error("cannot get {bytes} bytes for the {what}: {source}")]
     Memory { what: &'static str, bytes: u64, source: io::Error },
@@ -80,11 +93,10 @@ impl Error {
     pub fn help(&self) -> String {
         match self {
             Self::Plan(error) => error.help(),
+            Self::Trust(error) => error.help(),
             Self::Npu(error) => error.help(),
             Self::Gpu(error) => error.help(),
-            Self::Requirement { .. } => {
-                "compile the GGUF on this machine, or with `--target` set to it".into()
-            }
+            Self::Requirement { remedy, .. } => remedy.clone(),
             Self::NoArrayProducts => {
                 "compile the GGUF with `--target strix-halo`, or run with `--device cpu`".into()
             }
@@ -95,11 +107,16 @@ impl Error {
             Self::Memory { .. } => {
                 "close other programs, or compile with a smaller `--ctx` or `--batch`".into()
             }
+            Self::Unknown { .. } => "see that /proc and /sys are there, as in a container".into(),
+            Self::Measurement { .. } => {
+                "run it again; if that fails, too, test the machine's memory".into()
+            }
             Self::Threads { .. } => "ask for fewer with `-t`".into(),
             Self::ContextFull { .. } => {
                 "shorten the prompt, or compile with a larger `--ctx`".into()
             }
             Self::EmptyPrompt { .. } => "give some text with `-p` or on standard input".into(),
+            Self::NotTraced => "compile the model again with this release's onebitc".into(),
             Self::Sampling { .. } => "see `onebit-rt run --help`".into(),
             Self::NotFinite { .. } => {
                 "check the plan with `onebit-rt perplexity`; compile the GGUF again if it is off"

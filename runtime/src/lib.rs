@@ -5,11 +5,20 @@
 //! [`generate`] turns prompts into tokens. Memory is allocated at load, never during a step.
 
 pub mod bandwidth;
+pub mod check;
+pub mod doctor;
 pub mod driver;
 mod error;
 pub mod generate;
+pub mod machine;
 pub mod perplexity;
+pub mod probe;
+pub mod profile;
 pub mod sampler;
 pub mod session;
+#[cfg(test)]
+mod test_machine;
+#[cfg(test)]
+mod test_manifest;
 
 pub use error::Error;

@@ -2,6 +2,8 @@
 //! driver made of software.
 
 use onebit_aie::gemm::{self, Design, Results, Shape, pack};
+use onebit_aie::program::{RegisterAddress, RegisterOp};
+use onebit_aie::txn::{Txn, TxnHeader, TxnOp};
 use onebit_rt::driver::npu::{
     BufferId, Call, CommandState, Context, Device, IoctlContext, NpuError, ProgramId, open,
     software::{Setup, SoftwareDriver, Waiting},
@@ -145,7 +147,7 @@ fn a_call_that_never_ends_is_a_timeout_that_says_where_and_the_context_is_lost()
     let mut context = open(Device::Emulator, &xclbin(&design)).unwrap();
     let good = Product::new(&mut *context, &design, &SHAPES[0], 1);
     // The same stream but for its start of the activations: it is the last but one operation.
-    let mut txn = onebit_aie::txn::Txn::parse(&good.call.txn).unwrap();
+    let mut txn = Txn::parse(&good.call.txn).unwrap();
     let start = txn.ops.len() - 2;
     txn.ops.remove(start);
     let stuck = context.program(&txn.to_bytes().unwrap()).unwrap();
@@ -204,8 +206,28 @@ fn sizes_and_streams_are_checked() {
     let txn = design.call(&SHAPES[0]).unwrap().txn;
     for wrong in [&[][..], &txn[..12], &txn[..txn.len() - 4], &[&txn[..], &[0; 4]].concat()] {
         let error = context.program(wrong).unwrap_err();
-        assert!(matches!(error, NpuError::Instructions { .. }), "{error}");
+        assert!(matches!(error, NpuError::Instructions(_)), "{error}");
     }
+    let good = Txn::parse(&txn).unwrap();
+    let at = |column, row| RegisterAddress::new(column, row, 0).unwrap();
+    let patch = TxnOp::AddressPatch { register: at(0, 0), argument: 5, addend: 0 };
+    let far = RegisterOp::Write32 { address: at(9, 2), value: 1 };
+    for (change, found) in [
+        (TxnOp::LoadPdi { id: 1, bytes: 16, address: 0x1000 }, "another configuration"),
+        (patch, "buffer 5"),
+        (TxnOp::Register(far), "column 9"),
+    ] {
+        let mut other = good.clone();
+        other.ops.push(change);
+        let error = context.program(&other.to_bytes().unwrap()).unwrap_err();
+        assert!(matches!(error, NpuError::Stream { .. }), "{error}");
+        assert!(error.to_string().contains(found), "{error}");
+        assert!(error.help().contains("compile"), "{}", error.help());
+    }
+    let header = TxnHeader { generation: 3, ..good.header };
+    let other = Txn { header, ops: good.ops.clone() }.to_bytes().unwrap();
+    assert!(matches!(context.program(&other), Err(NpuError::Stream { .. })));
+    assert!(context.program(&txn).is_ok());
 }
 
 /// An argument that the stream writes cannot be read from another place at the same time.

@@ -1,7 +1,8 @@
 //! WGSL to SPIR-V by naga, and the passes after it.
 
+use naga::AddressSpace;
 use naga::back::spv;
-use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
 use onebit_plan::gpu::GpuFeature;
@@ -27,6 +28,8 @@ pub struct ShaderError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
     pub words: Vec<u32>,
+    /// Bytes that a workgroup shares, at most.
+    pub shared: u32,
     /// What it needs of a device, sorted.
     pub features: Vec<GpuFeature>,
 }
@@ -57,7 +60,7 @@ pub fn compile(kernel: &Kernel) -> Result<Module, ShaderError> {
 /// As [`compile`], and modules that a pass does not fit.
 pub fn compile_with(kernel: &Kernel, passes: &[Pass]) -> Result<Module, ShaderError> {
     let error = |stage, message| ShaderError { kernel: kernel.name.clone(), stage, message };
-    let words = translate(kernel)?;
+    let Translated { words, shared } = translate(kernel)?;
     let mut module = rspirv::dr::load_words(&words).map_err(|e| error("edit", e.to_string()))?;
     strip_workgroup_layout(&mut module).map_err(|e| error("edit", e))?;
     share_memory(&mut module).map_err(|e| error("edit", e))?;
@@ -67,10 +70,15 @@ pub fn compile_with(kernel: &Kernel, passes: &[Pass]) -> Result<Module, ShaderEr
         }
     }
     let features = audit(&module).map_err(|e| error("audit", e))?;
-    Ok(Module { words: module.assemble(), features })
+    Ok(Module { words: module.assemble(), shared, features })
 }
 
-fn translate(kernel: &Kernel) -> Result<Vec<u32>, ShaderError> {
+struct Translated {
+    words: Vec<u32>,
+    shared: u32,
+}
+
+fn translate(kernel: &Kernel) -> Result<Translated, ShaderError> {
     let error = |stage, message| ShaderError { kernel: kernel.name.clone(), stage, message };
     let module = naga::front::wgsl::parse_str(&kernel.wgsl)
         .map_err(|e| error("parse", e.emit_to_string(&kernel.wgsl)))?;
@@ -81,7 +89,20 @@ fn translate(kernel: &Kernel) -> Result<Vec<u32>, ShaderError> {
     let info = validator
         .validate(&module)
         .map_err(|e| error("validate", e.emit_to_string(&kernel.wgsl)))?;
-    spv::write_vec(&module, &info, &options(), None).map_err(|e| error("emit", e.to_string()))
+    let words = spv::write_vec(&module, &info, &options(), None)
+        .map_err(|e| error("emit", e.to_string()))?;
+    let shared = shared_bytes(&module).map_err(|e| error("validate", e))?;
+    Ok(Translated { words, shared })
+}
+
+/// Bytes of the variables that a workgroup shares, each at a multiple of 16 as drivers may lay
+/// them out.
+fn shared_bytes(module: &naga::Module) -> Result<u32, String> {
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|error| error.to_string())?;
+    let variables = module.global_variables.iter().map(|(_, variable)| variable);
+    let shared = variables.filter(|variable| variable.space == AddressSpace::WorkGroup);
+    Ok(shared.map(|variable| layouter[variable.ty].size.next_multiple_of(16)).sum())
 }
 
 /// No check that shapes known at compile time make needless: bounds are the builders' concern.

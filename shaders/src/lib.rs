@@ -14,6 +14,7 @@ pub mod cooperative;
 pub mod gated;
 pub mod gather;
 mod kernel;
+mod listing;
 pub mod pick;
 mod post;
 pub mod product;
@@ -22,4 +23,5 @@ mod visible;
 
 pub use compile::{Module, ShaderError, compile, compile_with};
 pub use kernel::{Immediate, Kernel, Source};
+pub use listing::disassemble;
 pub use post::Pass;

@@ -3,8 +3,7 @@
 //! naga takes that model for cooperative matrices, and writes accesses and barriers as if it were
 //! the older one. There every access is private unless it says otherwise, and a barrier makes
 //! nothing available or visible unless it says so (SPIR-V, Memory Model; Vulkan, appendix Memory
-//! Model). A compiler may then read workgroup memory before others have written it, and NVIDIA's
-//! does.
+//! Model). A compiler may then read workgroup memory before others have written it.
 
 use std::collections::BTreeMap;
 

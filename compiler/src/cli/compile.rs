@@ -9,7 +9,7 @@ use onebitc::{Options, Stage};
 
 use super::args::Compile;
 use super::failure::Failure;
-use super::{open_model, print};
+use super::{keys, open_model, print};
 
 /// Compiles a model to a plan and prints the report.
 pub fn run(args: &Compile) -> Result<(), Failure> {
@@ -18,14 +18,15 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
         pool.map_err(|error| Failure::new(format!("--jobs {jobs}: {error}")))?;
     }
     let model = open_model(&args.model)?;
-    let options = args.shape.options();
+    let mut options = args.shape.options()?;
+    if !args.no_sign {
+        // Before the work, so that a key that cannot be used does not cost it.
+        options.signer = Some(keys::secret_key(&args.keys, args.sign.as_deref())?);
+    }
     if let Some(folder) = &args.emit {
         emit_stages(&model, &options, folder)?;
     }
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("packing weights {wide_bar} {bytes}/{total_bytes}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let bar = progress_bar();
     let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -33,7 +34,20 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
     let report = onebitc::compile(&model, &args.model, &args.output, &options, &mut progress)?;
     bar.finish_and_clear();
     let size = std::fs::metadata(&args.output).map_or(0, |meta| meta.len());
-    print(&format!("{report}wrote {} ({})\n", args.output.display(), HumanBytes(size)))
+    let signed = match &options.signer {
+        Some(key) => format!("signed with key {}", key.public_key().id()),
+        None => "not signed".into(),
+    };
+    let plan = args.output.display();
+    print(&format!("{report}wrote {plan} ({}), {signed}\n", HumanBytes(size)))
+}
+
+/// Shows how far the weights are.
+pub(super) fn progress_bar() -> ProgressBar {
+    ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("packing weights {wide_bar} {bytes}/{total_bytes}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }
 
 fn emit_stages(model: &Model, options: &Options, folder: &Path) -> Result<(), Failure> {

@@ -14,5 +14,5 @@ pub fn run(args: &Dump) -> Result<(), Failure> {
         StageName::Fused => Stage::Fused,
         StageName::Schedule => Stage::Schedule,
     };
-    print(&onebitc::dump(&model, &args.shape.options(), stage)?)
+    print(&onebitc::dump(&model, &args.shape.options()?, stage)?)
 }

@@ -1,9 +1,10 @@
 //! How commands fail: `error:` and, where there is one, `help:` on standard error, exit code 1.
 
-use std::io;
 use std::process::ExitCode;
+use std::{fmt, io};
 
 use onebit_plan::PlanError;
+use onebit_plan::trust::TrustError;
 use onebitc::CompileError;
 
 /// Why a command ended early.
@@ -47,7 +48,25 @@ impl From<CompileError> for Failure {
     fn from(error: CompileError) -> Self {
         match error {
             CompileError::Plan(error) => error.into(),
+            CompileError::Box { ref source, .. } => {
+                Self::Error { help: Some(source.help()), message: error.to_string() }
+            }
             error => Self::new(error),
+        }
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
+        Self::Error { message: error.to_string(), help: Some(error.help()) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClosedPipe => f.write_str("the output was closed"),
+            Self::Error { message, .. } => f.write_str(message),
         }
     }
 }

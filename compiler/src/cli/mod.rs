@@ -2,13 +2,17 @@
 
 pub mod args;
 mod compile;
+mod diff;
 mod dump;
 mod failure;
 mod inspect;
+mod keys;
 mod tokenize;
+mod verify_build;
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
 use onebit_models::gguf::GgufError;
 use onebit_models::{Model, ModelError};
@@ -17,12 +21,17 @@ use self::args::{Arguments, Command};
 use self::failure::Failure;
 
 /// Runs the command that was asked for.
-pub fn run(arguments: Arguments) -> Result<(), Failure> {
+pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let done = |()| ExitCode::SUCCESS;
     match arguments.command {
-        Command::Compile(options) => compile::run(&options),
-        Command::Dump(options) => dump::run(&options),
-        Command::Inspect(options) => inspect::run(&options),
-        Command::Tokenize(options) => tokenize::run(&options),
+        Command::Compile(options) => compile::run(&options).map(done),
+        Command::Keygen(options) => keys::keygen(&options).map(done),
+        Command::Sign(options) => keys::sign(&options).map(done),
+        Command::Dump(options) => dump::run(&options).map(done),
+        Command::Inspect(options) => inspect::run(&options).map(done),
+        Command::Diff(options) => Ok(diff::run(&options)),
+        Command::VerifyBuild(options) => Ok(verify_build::run(&options)),
+        Command::Tokenize(options) => tokenize::run(&options).map(done),
     }
 }
 
@@ -31,6 +40,21 @@ fn open_model(path: &Path) -> Result<Model, Failure> {
     Model::open(path).map_err(|error| match error {
         ModelError::Gguf(GgufError::Open { .. }) => Failure::new(error),
         error => Failure::new(format!("{}: {error}", path.display())),
+    })
+}
+
+/// Exit code of comparing commands when there was nothing to compare.
+const TROUBLE: u8 = 2;
+
+/// The exit code of a command that compares: 0 for the same, 1 for differences, and another for
+/// errors, so that a script can tell them apart.
+fn compared(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| match failure {
+        Failure::ClosedPipe => ExitCode::SUCCESS,
+        failure => {
+            failure.report();
+            ExitCode::from(TROUBLE)
+        }
     })
 }
 

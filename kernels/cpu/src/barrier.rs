@@ -143,6 +143,12 @@ pub unsafe extern "C" fn barrier(context: *const StepContext) {
     unsafe { &*barrier }.wait();
 }
 
+/// [`onebit_plan::abi::TraceFn`] where nobody listens.
+///
+/// # Safety
+/// None is needed: nothing is touched.
+pub unsafe extern "C" fn trace(_: *const StepContext, _: u32) {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

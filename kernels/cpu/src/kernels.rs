@@ -2,7 +2,7 @@
 
 use onebit_plan::abi::{
     ArrayFn, AttentionFn, BarrierFn, GatherFn, KernelId, KvWriteFn, MatmulFn, RopeTableFn,
-    StorageClass,
+    StorageClass, TraceFn,
 };
 
 use crate::{array, attention, barrier, gather, layout, matmul, rope};
@@ -56,6 +56,7 @@ enum Function {
     Matmul(StorageClass, MatmulFn),
     Gather(StorageClass, GatherFn),
     Array(ArrayFn),
+    Trace(TraceFn),
 }
 
 impl Function {
@@ -68,6 +69,7 @@ impl Function {
             Self::Matmul(class, _) => KernelId::Matmul(class),
             Self::Gather(class, _) => KernelId::Gather(class),
             Self::Array(_) => KernelId::Array,
+            Self::Trace(_) => KernelId::Trace,
         }
     }
 
@@ -80,6 +82,7 @@ impl Function {
             Self::Matmul(_, function) => function as *const u8,
             Self::Gather(_, function) => function as *const u8,
             Self::Array(function) => function as *const u8,
+            Self::Trace(function) => function as *const u8,
         }
     }
 }
@@ -116,12 +119,13 @@ macro_rules! gathers {
 const CLASSES: usize = StorageClass::ALL.len();
 
 /// Kernels that every CPU runs: one for each [`KernelId`].
-static PORTABLE: [Variant; 5] = [
+static PORTABLE: [Variant; 6] = [
     variant(Isa::Portable, Function::Barrier(barrier::barrier)),
     variant(Isa::Portable, Function::RopeTable(rope::rope_table)),
     variant(Isa::Portable, Function::KvWrite(attention::portable::kv_write)),
     variant(Isa::Portable, Function::Attention(attention::portable::attention)),
     variant(Isa::Portable, Function::Array(array::portable)),
+    variant(Isa::Portable, Function::Trace(barrier::trace)),
 ];
 
 static PORTABLE_MATMUL: [Variant; CLASSES] = matmuls! { Portable:

@@ -209,6 +209,7 @@ fn context(segment: &[u8], m: usize, (thread, threads): (u32, u32)) -> StepConte
         logits: std::ptr::null_mut(),
         barrier: std::ptr::null(),
         array: std::ptr::null(),
+        trace: std::ptr::null(),
         rows: m as u32,
         output_rows: 0,
         thread,

@@ -181,11 +181,13 @@ pub enum KernelId {
     Gather(StorageClass),
     /// [`ArrayFn`]
     Array,
+    /// [`TraceFn`]
+    Trace,
 }
 
 impl KernelId {
     /// Slots of the kernel table.
-    pub const COUNT: usize = 5 + 2 * StorageClass::ALL.len();
+    pub const COUNT: usize = 6 + 2 * StorageClass::ALL.len();
 
     /// Index in [`StepContext::kernels`].
     pub fn slot(self) -> usize {
@@ -197,6 +199,7 @@ impl KernelId {
             Self::Matmul(class) => 4 + class as usize,
             Self::Gather(class) => 4 + StorageClass::ALL.len() + class as usize,
             Self::Array => 4 + 2 * StorageClass::ALL.len(),
+            Self::Trace => 5 + 2 * StorageClass::ALL.len(),
         }
     }
 }
@@ -231,6 +234,8 @@ pub struct StepContext {
     /// The runtime's hold on a neural processor, opaque to entries; null when the plan's array
     /// products run on the CPU.
     pub array: *const u8,
+    /// What notes the steps of a traced entry, opaque to entries; null when nothing does.
+    pub trace: *const u8,
     pub rows: u32,
     pub output_rows: u32,
     /// Index of this thread in the team, `0..threads`.
@@ -243,6 +248,14 @@ pub type EntryFn = unsafe extern "C" fn(context: *const StepContext);
 
 /// Waits until every thread of the team has arrived. Writes before it are visible after it.
 pub type BarrierFn = unsafe extern "C" fn(context: *const StepContext);
+
+/// `step` of [`TraceFn`] before the first step of a traced entry.
+pub const TRACE_START: u32 = u32::MAX;
+
+/// Tells the runtime that the whole team has done step `step` of a traced entry, and that what
+/// the step wrote is visible; [`TRACE_START`] before the first. Every thread calls it, after a
+/// barrier. Buffers of the step stay as they are until the thread has come to the next barrier.
+pub type TraceFn = unsafe extern "C" fn(context: *const StepContext, step: u32);
 
 /// `out[r][n] = sum_k weights[n][k] * activations[r][k]` for `n0 <= n < n1`, `r < m`.
 ///
@@ -302,6 +315,9 @@ pub enum CacheForm {
 }
 
 impl CacheForm {
+    /// All forms.
+    pub const ALL: [Self; 2] = [Self::F16, Self::Q8];
+
     /// What the command line and a plan's provenance call it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,12 +1,15 @@
 //! What must hold in every plan. Writer and reader run the same checks, so that nothing is
 //! written that cannot be read.
 
+mod entry;
 mod gpu;
 mod spirv;
+mod trace;
 
 use crate::abi::{ARRAY_BRICK, ARRAY_GROUP, ARRAY_ROWS, BUFFER_ALIGN, KEY_TILE};
 use crate::header::{HEADER_BYTES, Header, MAGIC};
 use crate::manifest::{ArrayPlan, ArrayWeights, Manifest, Requirement, Segment, SegmentKind};
+use crate::trust::block::BLOCK_LIMIT;
 use crate::{FORMAT_VERSION, PAGE, PlanError, codec};
 
 /// Largest buffer of each kind, in bytes: far above any machine, far below overflow.
@@ -31,21 +34,29 @@ pub(crate) fn header(bytes: &[u8; HEADER_BYTES], file_length: u64) -> Result<Hea
         version: half(8),
         manifest_offset: word(16),
         manifest_length: word(24),
-        file_length: word(32),
+        length: word(32),
         digest: std::array::from_fn(|i| bytes[40 + i]),
+        signature_length: half(60),
     };
     equal("header bytes", HEADER_BYTES as u64, half(12).into())?;
-    equal("header flags", 0, half(60).into())?;
-    equal("file length in the header", file_length, header.file_length)?;
+    if header.signature_length as usize > BLOCK_LIMIT {
+        let expected = format!("0..={BLOCK_LIMIT} bytes");
+        return Err(PlanError::malformed("signature length", expected, header.signature_length));
+    }
+    let total = header.length.checked_add(header.signature_length.into());
+    if total != Some(file_length) {
+        let found = format!("{} + {} of a signature", header.length, header.signature_length);
+        return Err(PlanError::malformed("file length in the header", file_length, found));
+    }
     let limit = codec::MANIFEST_LIMIT as u64;
     if header.manifest_length == 0 || header.manifest_length > limit {
         let expected = format!("1..={limit} bytes");
         return Err(PlanError::malformed("manifest length", expected, header.manifest_length));
     }
     match header.manifest_offset.checked_add(header.manifest_length) {
-        Some(end) if end == file_length && header.manifest_offset >= HEADER_BYTES as u64 => {}
+        Some(end) if end == header.length && header.manifest_offset >= HEADER_BYTES as u64 => {}
         _ => {
-            let expected = format!("a manifest that ends at {file_length}");
+            let expected = format!("a manifest that ends at {}", header.length);
             let found = format!("{} + {}", header.manifest_offset, header.manifest_length);
             return Err(PlanError::malformed("manifest offset", expected, found));
         }
@@ -58,7 +69,9 @@ pub(crate) fn manifest(manifest: &Manifest, manifest_offset: u64) -> Result<(), 
     segments(&manifest.segments, manifest_offset)?;
     memory(manifest)?;
     model(manifest)?;
-    entries(manifest)?;
+    entry::entries(manifest)?;
+    entry::regions(manifest)?;
+    trace::traced(manifest)?;
     weights(manifest)?;
     array(manifest)?;
     gpu::gpu(manifest)
@@ -120,22 +133,6 @@ fn model(manifest: &Manifest) -> Result<(), PlanError> {
             let expected = format!("at most {MEMORY_LIMIT}");
             return Err(PlanError::malformed("required memory", expected, bytes));
         }
-    }
-    Ok(())
-}
-
-fn entries(manifest: &Manifest) -> Result<(), PlanError> {
-    let code = length_of(manifest, SegmentKind::CpuCode);
-    if manifest.entries.is_empty() {
-        return Err(PlanError::malformed("entries", "at least one", "none"));
-    }
-    for entry in &manifest.entries {
-        if entry.offset >= code {
-            let place = format!("entry {:?} offset", entry.name);
-            let expected = format!("below the {code} bytes of the code segment");
-            return Err(PlanError::malformed(place, expected, entry.offset));
-        }
-        range(&format!("entry {:?} max_rows", entry.name), entry.max_rows, COUNT_LIMIT)?;
     }
     Ok(())
 }

@@ -15,6 +15,16 @@ fn config() -> impl Config {
     standard().with_little_endian().with_fixed_int_encoding().with_limit::<MANIFEST_LIMIT>()
 }
 
+impl Manifest {
+    /// The manifest as it stands in a file.
+    ///
+    /// # Errors
+    /// [`PlanError::Malformed`] when it has more than 8 MiB.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, PlanError> {
+        encode(self)
+    }
+}
+
 /// The manifest's bytes.
 pub(crate) fn encode(manifest: &Manifest) -> Result<Vec<u8>, PlanError> {
     let bytes = bincode::serde::encode_to_vec(manifest, config())

@@ -1,5 +1,6 @@
 //! A manifest as text.
 
+mod entry;
 mod gpu;
 
 use std::fmt::{self, Write};
@@ -26,12 +27,16 @@ fn write(out: &mut String, manifest: &Manifest) -> fmt::Result {
             segment.offset, segment.length
         )?;
     }
-    writeln!(out, "\nentries")?;
-    for entry in &manifest.entries {
+    entry::entries(out, manifest)?;
+    for entry in &manifest.traced {
+        let taps: usize = entry.steps.iter().map(|step| step.taps.len()).sum();
         writeln!(
             out,
-            "  {:<12} offset {:#08x} max rows {}",
-            entry.name, entry.offset, entry.max_rows
+            "  {:<12} offset {:#08x} max rows {} traced: {} steps, {taps} values",
+            entry.name,
+            entry.offset,
+            entry.max_rows,
+            entry.steps.len()
         )?;
     }
     writeln!(out, "\nkernels")?;
@@ -42,12 +47,13 @@ fn write(out: &mut String, manifest: &Manifest) -> fmt::Result {
     for region in &manifest.regions {
         writeln!(
             out,
-            "  {:<24} {:<6} weight bytes {:<10} macs/row {:<10} {}",
+            "  {:<24} {:<6} weight bytes {:<10} macs/row {:<10} {}{}",
             region.name,
             region.target,
             region.weight_bytes,
             region.macs,
-            region.ops.join(" ")
+            region.ops.join(" "),
+            entry::reads(manifest, region)
         )?;
     }
     writeln!(out, "\nweights")?;
@@ -65,7 +71,8 @@ fn write(out: &mut String, manifest: &Manifest) -> fmt::Result {
         )?;
     }
     manifest.array.as_ref().map_or(Ok(()), |plan| array(out, plan))?;
-    manifest.gpu.as_ref().map_or(Ok(()), |plan| gpu::write(out, plan))
+    manifest.gpu.as_ref().map_or(Ok(()), |plan| gpu::write(out, plan))?;
+    entry::memory(out, manifest)
 }
 
 fn array(out: &mut String, plan: &ArrayPlan) -> fmt::Result {

@@ -64,6 +64,8 @@ pub struct GpuModule {
     pub length: u64,
     /// Subgroup size to ask for; `None` takes the device's own.
     pub subgroup: Option<u32>,
+    /// Bytes that a workgroup shares, at most.
+    pub shared: u32,
     /// What the device must have, besides Vulkan 1.3 with subgroup basic, vote, arithmetic, ballot
     /// and shuffle operations in compute shaders; sorted.
     pub features: Vec<GpuFeature>,
@@ -103,6 +105,9 @@ pub struct GpuDispatch {
     pub kernel: u32,
     /// `@blk.0.attn_q`
     pub region: String,
+    /// All regions that it does, by their place in the manifest, ascending: those drawn into it,
+    /// too, and none for what only picks tokens.
+    pub regions: Vec<u32>,
     /// Whether everything before must have finished, its writes visible.
     pub wait: bool,
     pub groups: [u32; 3],

@@ -6,24 +6,31 @@
 //!
 //! * Nothing that [`PlanFile::open`] reads is believed before it is checked: a damaged or hostile
 //!   file gives a [`PlanError`], never a panic or an allocation beyond the manifest's limit.
-//! * The code segment is native code. Checks keep damage out, not malice: run plans that you or
-//!   someone you trust compiled.
+//! * The code segment is native code. Checks keep damage out, not malice: before code of a plan
+//!   runs, [`PlanFile::require_trust`] must find the signature of a key that is trusted. [`trust`]
+//!   has all about keys.
 
 pub mod abi;
+pub mod box_sys;
 mod check;
 mod codec;
 mod dump;
 mod error;
+pub mod fit;
 pub mod gpu;
+mod head;
 pub mod header;
 pub mod layout;
 pub mod manifest;
+mod part;
 mod read;
+pub mod trust;
 mod write;
 
 pub use error::PlanError;
+pub use head::PlanHead;
 pub use read::PlanFile;
-pub use write::PlanWriter;
+pub use write::{PlanWriter, sign_plan};
 
 /// Version of the file format; a runtime reads exactly the version it was built with.
 pub const FORMAT_VERSION: u32 = 1;

@@ -15,6 +15,10 @@ pub struct Manifest {
     pub segments: Vec<Segment>,
     pub memory: Memory,
     pub entries: Vec<Entry>,
+    /// Row loops that the entries call.
+    pub functions: Vec<Function>,
+    /// None, or for each entry, in their order, its twin.
+    pub traced: Vec<TracedEntry>,
     /// Kernels that the code calls; the runtime refuses a plan that names one it lacks.
     pub kernels: Vec<KernelId>,
     /// What runs where and reads what, for reports and profiles; in execution order.
@@ -103,18 +107,134 @@ pub struct Memory {
 }
 
 /// A step program. The runtime takes the entry with the smallest `max_rows` that fits a step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Only offset and rows are needed to run it; the rest says which bytes of code and of scratch
+/// belong to which region, for whoever looks into a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub name: String,
     /// Bytes from the start of the code segment.
     pub offset: u64,
     pub max_rows: u32,
+    /// Bytes of its code.
+    pub length: u64,
+    /// One for each region, in their order, or none.
+    pub steps: Vec<EntryStep>,
+    /// Code of the steps: ascending and apart. What lies between belongs to none or to several.
+    pub ranges: Vec<CodeRange>,
+    pub buffers: Vec<BufferRecord>,
+}
+
+/// How an entry runs a region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryStep {
+    /// Whether the team waits before it.
+    pub wait: bool,
+    /// The row loop that it calls, an index into [`Manifest::functions`].
+    pub function: Option<u32>,
+}
+
+/// Bytes of an entry's code that belong to one region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeRange {
+    /// From the entry's start.
+    pub start: u32,
+    pub end: u32,
+    /// Index into [`Manifest::regions`].
+    pub region: u32,
+}
+
+/// Scratch that an entry's steps use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferRecord {
+    /// What it holds; together with the region `first`, which fills it, a unique name.
+    pub name: String,
+    pub scope: BufferScope,
+    /// Bytes from the start of the arena or of the thread's own memory.
+    pub offset: u64,
+    pub bytes: u64,
+    /// First and last region that touch it.
+    pub first: u32,
+    pub last: u32,
+}
+
+/// Where scratch lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BufferScope {
+    /// In the arena, which all threads see.
+    Shared,
+    /// In each thread's own memory.
+    Private,
+}
+
+/// Compiled code of a row loop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// The region that it was made for; others may call it, too.
+    pub name: String,
+    /// Bytes from the start of the code segment.
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// A twin of an [`Entry`] for measuring and checking: the same steps in the same order, with a
+/// barrier and a call of [`crate::abi::TraceFn`] after each. Gives the same bits, more slowly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedEntry {
+    pub name: String,
+    /// Bytes from the start of the code segment.
+    pub offset: u64,
+    pub max_rows: u32,
+    /// By the number that the code gives to [`crate::abi::TraceFn`].
+    pub steps: Vec<TracedStep>,
+}
+
+/// One step of a traced entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedStep {
+    /// Index among the regions.
+    pub region: u32,
+    /// Values of the IR that the step leaves in memory, all of it: not what a loop keeps in
+    /// registers, nor quantised activations, nor logits.
+    pub taps: Vec<Tap>,
+}
+
+/// A value of the IR as `f32[rows][columns]` in memory, without gaps between rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tap {
+    /// `%57`, as the graph after all passes prints it.
+    pub value: String,
+    /// The operation that makes it: `linear`.
+    pub op: String,
+    pub scratch: Scratch,
+    /// Bytes from the start of that memory, a multiple of 64.
+    pub offset: u64,
+    /// Floats of a row, heads together.
+    pub columns: u32,
+    pub rows: TapRows,
+}
+
+/// Which memory a tapped value stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scratch {
+    /// [`crate::abi::StepContext::arena`].
+    Arena,
+    /// [`crate::abi::StepContext::private`]: every thread has all rows.
+    Private,
+}
+
+/// Which rows of the step a tapped value has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TapRows {
+    All,
+    /// Rows whose logits are wanted, in their order.
+    Outputs,
 }
 
 /// One dispatch of the step program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Region {
-    /// `@blk.0.attn_in`
+    /// `@blk.0.attn_in`; unique in the plan.
     pub name: String,
     /// `cpu`, `vulkan` or `npu`.
     pub target: String,
@@ -124,6 +244,8 @@ pub struct Region {
     pub weight_bytes: u64,
     /// Multiply-accumulates per row.
     pub macs: u64,
+    /// Regions before it whose results it reads: indices, ascending.
+    pub reads: Vec<u32>,
 }
 
 /// One packed weight tensor.

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::header::{HEADER_BYTES, Header};
+use crate::head::{self, Tail};
+use crate::header::{HEADER_BYTES, Header, SIGNED_BYTES};
 use crate::manifest::{Manifest, Segment, SegmentKind};
-use crate::{PlanError, check, codec};
+use crate::trust::{KeyId, SignatureBlock, Trust, TrustError, TrustedKeys};
+use crate::{PlanError, check};
 
-/// A plan mapped read-only, with header, manifest, bounds, padding and small segments checked.
+/// A plan mapped read-only, with header, manifest, bounds, padding and small segments checked, and
+/// its signature well-formed. Whether the signature is right, and of whom, [`PlanFile::trust`] says:
+/// ask before anything that runs code of the plan.
 ///
 /// The weight segment's hash is *not* checked at open, because that would read the whole file:
 /// damage there changes results, never memory safety, since no weight byte is used as an address,
@@ -19,6 +23,9 @@ pub struct PlanFile {
     path: PathBuf,
     map: Mmap,
     manifest: Manifest,
+    /// Where the manifest stands.
+    manifest_range: Range<usize>,
+    signature: Option<SignatureBlock>,
 }
 
 impl PlanFile {
@@ -41,8 +48,8 @@ impl PlanFile {
         // rename, never in place; a process that truncates the file while it is mapped stops
         // this one with SIGBUS, as for any mapped file.
         let map = unsafe { Mmap::map(&file) }.map_err(failed("map"))?;
-        let manifest = check_file(path, &map)?;
-        let plan = Self { path: path.to_owned(), map, manifest };
+        let (Tail { manifest, signature }, manifest_range) = check_file(path, &map)?;
+        let plan = Self { path: path.to_owned(), map, manifest, manifest_range, signature };
         plan.verify(SegmentKind::CpuCode)?;
         plan.verify(SegmentKind::Tokenizer)?;
         plan.verify(SegmentKind::ArrayConfiguration)?;
@@ -62,9 +69,42 @@ impl PlanFile {
         self.map.len() as u64
     }
 
+    /// Bytes of the file before the signature.
+    pub fn unsigned_length(&self) -> u64 {
+        self.manifest_range.end as u64
+    }
+
     /// What the plan says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The signature as it stands in the file, right or not.
+    pub fn signature(&self) -> Option<&SignatureBlock> {
+        self.signature.as_ref()
+    }
+
+    /// What a signature covers, in two parts: the header but for its last field, and the manifest,
+    /// which has the hash of every segment.
+    pub fn signed_message(&self) -> [&[u8]; 2] {
+        [&self.map[..SIGNED_BYTES], &self.map[self.manifest_range.clone()]]
+    }
+
+    /// How the plan stands with these keys. Weights are covered by their hash, which
+    /// [`PlanFile::verify_weights`] compares.
+    pub fn trust(&self, keys: &TrustedKeys) -> Trust {
+        match &self.signature {
+            None => Trust::Unsigned,
+            Some(block) => keys.judge(block, &self.signed_message()),
+        }
+    }
+
+    /// The key among these that signed the plan.
+    ///
+    /// # Errors
+    /// [`TrustError::Unsigned`], [`TrustError::Untrusted`], [`TrustError::Invalid`].
+    pub fn require_trust(&self, keys: &TrustedKeys) -> Result<KeyId, TrustError> {
+        self.trust(keys).require(&self.path)
     }
 
     /// The bytes of a segment; empty when the plan has none of this kind. Page-aligned.
@@ -128,33 +168,13 @@ fn range_of(segment: &Segment) -> Range<usize> {
     segment.offset as usize..(segment.offset + segment.length) as usize
 }
 
-fn check_file(path: &Path, map: &[u8]) -> Result<Manifest, PlanError> {
-    let Some(version) = check::version(map) else {
-        return Err(PlanError::NotAPlan { path: path.to_owned() });
-    };
-    if !check::readable(version) {
-        return Err(PlanError::Version { path: path.to_owned(), found: version });
-    }
-    let Some(header) = map.first_chunk::<HEADER_BYTES>() else {
-        let expected = format!("at least {HEADER_BYTES} bytes");
-        return Err(PlanError::malformed("file", expected, map.len()));
-    };
-    let header = check::header(header, map.len() as u64)?;
-    let bytes = &map[header.manifest_offset as usize..];
-    check_digest(&header, bytes)?;
-    let manifest = codec::decode(bytes)?;
-    check::manifest(&manifest, header.manifest_offset)?;
-    check_padding(map, &manifest, header.manifest_offset)?;
-    Ok(manifest)
-}
-
-fn check_digest(header: &Header, manifest: &[u8]) -> Result<(), PlanError> {
-    let expected = header.digest_of(manifest);
-    if expected == header.digest {
-        return Ok(());
-    }
-    let text = |digest: &[u8]| digest.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    Err(PlanError::malformed("header digest", text(&expected), text(&header.digest)))
+/// What a file holds beside its segments, and where the manifest stands.
+fn check_file(path: &Path, map: &[u8]) -> Result<(Tail, Range<usize>), PlanError> {
+    let start = &map[..map.len().min(HEADER_BYTES)];
+    let bytes = |header: &Header| Ok(map[header.manifest_offset as usize..].into());
+    let (tail, header) = head::parse(path, start, map.len() as u64, bytes)?;
+    check_padding(map, &tail.manifest, header.manifest_offset)?;
+    Ok((tail, header.manifest_offset as usize..header.length as usize))
 }
 
 /// The bytes between header, segments and manifest: less than a page each, all zero.

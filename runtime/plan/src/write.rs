@@ -1,20 +1,19 @@
 //! Writing a plan: segments stream through a hasher into a temporary file, which takes the
 //! target's name only when it is complete and on disk.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tempfile::NamedTempFile;
-
-use crate::header::{DIGEST_BYTES, HEADER_BYTES, Header};
+use crate::header::{DIGEST_BYTES, Header, SIGNED_BYTES};
 use crate::manifest::{Manifest, Segment, SegmentKind};
-use crate::{FORMAT_VERSION, PAGE, PlanError, check, codec};
+use crate::part::Part;
+use crate::trust::Signer;
+use crate::{FORMAT_VERSION, PAGE, PlanError, PlanFile, check, codec};
 
 /// A plan in the making. Dropping it before [`PlanWriter::finish`] leaves nothing behind.
 pub struct PlanWriter {
-    path: PathBuf,
-    file: NamedTempFile,
+    part: Part,
     /// Bytes written so far.
     length: u64,
     segments: Vec<Segment>,
@@ -25,20 +24,8 @@ impl PlanWriter {
     /// Starts a plan that will stand at `path`. The temporary file lies in the same folder, so
     /// that the rename at the end is atomic.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, PlanError> {
-        let path = path.as_ref().to_owned();
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".plan-").suffix(".part");
-        readable_by_umask(&mut builder);
-        let file = builder.tempfile_in(folder).map_err(|source| PlanError::Io {
-            action: "create a temporary file beside",
-            path: path.clone(),
-            source,
-        })?;
-        let mut writer = Self { path, file, length: 0, segments: Vec::new(), open: None };
+        let part = Part::create(path.as_ref())?;
+        let mut writer = Self { part, length: 0, segments: Vec::new(), open: None };
         writer.append(&[0; PAGE as usize])?;
         Ok(writer)
     }
@@ -88,7 +75,22 @@ impl PlanWriter {
     ///
     /// # Panics
     /// When a segment is open.
-    pub fn finish(mut self, mut manifest: Manifest) -> Result<Manifest, PlanError> {
+    pub fn finish(self, manifest: Manifest) -> Result<Manifest, PlanError> {
+        self.finish_signed(manifest, None)
+    }
+
+    /// As [`PlanWriter::finish`], with a signature where there is someone to sign.
+    ///
+    /// # Errors
+    /// As of [`PlanWriter::finish`].
+    ///
+    /// # Panics
+    /// When a segment is open.
+    pub fn finish_signed(
+        mut self,
+        mut manifest: Manifest,
+        signer: Option<&dyn Signer>,
+    ) -> Result<Manifest, PlanError> {
         assert!(self.open.is_none(), "the last segment was not ended");
         manifest.segments = std::mem::take(&mut self.segments);
         let manifest_offset = self.length;
@@ -100,11 +102,19 @@ impl PlanWriter {
             version: FORMAT_VERSION,
             manifest_offset,
             manifest_length: bytes.len() as u64,
-            file_length: self.length,
+            length: self.length,
             digest: [0; DIGEST_BYTES],
+            signature_length: 0,
         };
         header.digest = header.digest_of(&bytes);
-        self.publish(&header.encode())?;
+        let mut header = header.encode();
+        if let Some(signer) = signer {
+            let block = signer.sign(&[&header[..SIGNED_BYTES], &bytes]).to_text();
+            header[SIGNED_BYTES..].copy_from_slice(&(block.len() as u32).to_le_bytes());
+            self.append(block.as_bytes())?;
+        }
+        write_at(&mut self.part, 0, &header)?;
+        self.part.publish()?;
         Ok(manifest)
     }
 
@@ -113,57 +123,52 @@ impl PlanWriter {
         let Some(segment) = manifest.segments.iter().find(|it| it.kind == kind) else {
             return Ok(Vec::new());
         };
-        let path = &self.path;
+        let path = self.part.target().to_owned();
         let failed = |source| PlanError::Io { action: "read back", path: path.clone(), source };
         let mut bytes = vec![0; segment.length as usize];
-        self.file.seek(SeekFrom::Start(segment.offset)).map_err(failed)?;
-        self.file.read_exact(&mut bytes).map_err(failed)?;
-        self.file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let file = self.part.file();
+        file.seek(SeekFrom::Start(segment.offset)).map_err(failed)?;
+        file.read_exact(&mut bytes).map_err(failed)?;
+        file.seek(SeekFrom::End(0)).map_err(failed)?;
         Ok(bytes)
     }
 
-    fn publish(self, header: &[u8; HEADER_BYTES]) -> Result<(), PlanError> {
-        let Self { path, mut file, .. } = self;
-        let failed = |action| {
-            let path = path.clone();
-            move |source| PlanError::Io { action, path, source }
-        };
-        file.seek(SeekFrom::Start(0)).map_err(failed("write"))?;
-        file.write_all(header).map_err(failed("write"))?;
-        file.as_file().sync_all().map_err(failed("sync"))?;
-        file.persist(&path).map_err(|error| failed("rename the finished file to")(error.error))?;
-        sync_folder(&path).map_err(failed("sync the folder of"))
-    }
-
     fn append(&mut self, bytes: &[u8]) -> Result<(), PlanError> {
-        self.file.write_all(bytes).map_err(|source| PlanError::Io {
-            action: "write",
-            path: self.path.clone(),
-            source,
-        })?;
+        let written = self.part.file().write_all(bytes);
+        written.map_err(write_failed(self.part.target()))?;
         self.length += bytes.len() as u64;
         Ok(())
     }
 }
 
-/// Temporary files are private by default; a plan is an ordinary file under the umask.
-fn readable_by_umask(builder: &mut tempfile::Builder<'_, '_>) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(Permissions::from_mode(0o666));
-    }
-    #[cfg(not(unix))]
-    let _ = builder;
+/// Signs the plan at `source` and writes the whole to `target`, which may be the same path. A
+/// signature that is there gives way. Weights are hashed first: whoever signs answers for them.
+///
+/// # Errors
+/// A plan that does not open, damaged weights, what the system refuses. `target` is untouched then.
+pub fn sign_plan(source: &Path, target: &Path, signer: &dyn Signer) -> Result<(), PlanError> {
+    let length = PlanFile::open(source)?.unsigned_length();
+    let failed = |source| PlanError::Io { action: "copy to", path: target.to_owned(), source };
+    let mut part = Part::create(target)?;
+    // Between files, where the system can do it without moving a byte.
+    io::copy(&mut File::open(source).map_err(failed)?.take(length), part.file()).map_err(failed)?;
+    write_at(&mut part, SIGNED_BYTES as u64, &[0; 4])?;
+    // What is signed is what was copied, whatever happened to the source meanwhile.
+    let copy = PlanFile::open(part.path())?;
+    copy.verify_weights()?;
+    let block = signer.sign(&copy.signed_message()).to_text();
+    write_at(&mut part, length, block.as_bytes())?;
+    write_at(&mut part, SIGNED_BYTES as u64, &(block.len() as u32).to_le_bytes())?;
+    part.publish()
 }
 
-/// Makes the rename itself durable, where folders can be synced.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    if cfg!(not(unix)) {
-        return Ok(());
-    }
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+fn write_at(part: &mut Part, offset: u64, bytes: &[u8]) -> Result<(), PlanError> {
+    let file = part.file();
+    let written = file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(bytes));
+    written.map_err(write_failed(part.target()))
+}
+
+fn write_failed(path: &Path) -> impl FnOnce(io::Error) -> PlanError {
+    let path = path.to_owned();
+    move |source| PlanError::Io { action: "write", path, source }
 }

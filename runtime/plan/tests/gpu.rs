@@ -1,5 +1,6 @@
 //! A plan's part for a Vulkan device: written, read, and refused where it does not fit itself.
 
+use onebit_plan::fit::GpuCapabilities;
 use onebit_plan::gpu::{
     GpuDispatch, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable, GpuSlot,
     GpuWindow, binding,
@@ -41,6 +42,7 @@ fn gpu() -> GpuPlan {
                 offset: 4,
                 length: 4 * module().len() as u64,
                 subgroup: Some(32),
+                shared: 256,
                 features: vec![GpuFeature::IntegerDot, GpuFeature::Float16],
             }],
             bindings: vec![
@@ -65,6 +67,7 @@ fn entry(name: &str, max_rows: u32) -> GpuEntry {
     let dispatch = GpuDispatch {
         kernel: 0,
         region: "@all".into(),
+        regions: Vec::new(),
         wait: true,
         groups: [2, 1, 1],
         windows: vec![
@@ -101,7 +104,9 @@ fn manifest(gpu: Option<GpuPlan>) -> Manifest {
         requirements: Vec::new(),
         segments: Vec::new(),
         memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32 }],
+        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32, ..Entry::default() }],
+        functions: Vec::new(),
+        traced: Vec::new(),
         kernels: Vec::new(),
         regions: Vec::new(),
         weights: Vec::new(),
@@ -159,7 +164,7 @@ fn a_part_that_does_not_fit_is_refused() {
     fn first(plan: &mut GpuPlan) -> &mut GpuDispatch {
         &mut plan.entries[0].dispatches[0]
     }
-    let changes: [(&str, Change); 44] = [
+    let changes: [(&str, Change); 45] = [
         ("an odd arena", |plan| plan.arena += 1),
         ("an arena beyond all memory", |plan| plan.arena = 1 << 60),
         ("an odd slot", |plan| plan.slot += 128),
@@ -203,6 +208,7 @@ fn a_part_that_does_not_fit_is_refused() {
         ("the wrong buffer", |plan| first(plan).windows.swap(3, 4)),
         ("no such table", |plan| first(plan).windows[5] = GpuWindow::Rope { table: 1 }),
         ("much immediate data", |plan| first(plan).immediates.push(0)),
+        ("no such region", |plan| first(plan).regions = vec![0]),
         ("one window too many", |plan| first(plan).windows.push(GpuWindow::Step)),
     ];
     for (what, change) in changes {
@@ -282,4 +288,40 @@ fn a_plan_has_the_whole_part_or_none() {
     assert!(write(Some(gpu()), None).is_err());
     assert!(write(None, Some(&shaders())).is_err());
     write(None, None).unwrap();
+}
+
+/// Everything a device may lack is named with both values, and a device that has it all takes the
+/// module.
+#[test]
+fn what_a_device_lacks_is_named() {
+    let plan = gpu();
+    let (kernel, module) = (&plan.kernels[0], &plan.kernels[0].modules[0]);
+    let able = GpuCapabilities {
+        features: module.features.clone(),
+        subgroup_sizes: (32, 64),
+        subgroups: 32,
+        invocations: 1024,
+        immediates: 128,
+        shared: 16384,
+    };
+    assert_eq!(able.lacks(kernel, module), []);
+    let lacks = |change: &dyn Fn(&mut GpuCapabilities)| {
+        let mut device = able.clone();
+        change(&mut device);
+        let lacks = device.lacks(kernel, module);
+        assert_eq!(lacks.len(), 1, "{lacks:?}");
+        (lacks[0].to_string(), lacks[0].found())
+    };
+    let text = |needed: &str, found: &str| (needed.to_owned(), found.to_owned());
+    let lost = |it: &mut GpuCapabilities| it.features.retain(|it| *it != GpuFeature::Float16);
+    assert_eq!(lacks(&lost), text("Float16", "no Float16"));
+    assert_eq!(lacks(&|it| it.subgroup_sizes = (8, 8)), text("subgroups of 32", "subgroups of 8"));
+    assert_eq!(
+        lacks(&|it| it.shared = 128),
+        text("256 bytes of shared memory", "up to 128 bytes of shared memory")
+    );
+    let workgroup = format!("workgroups of {}", kernel.workgroup);
+    assert_eq!(lacks(&|it| it.invocations = 1).0, workgroup);
+    assert_eq!(lacks(&|it| it.subgroups = 1).1, "workgroups of up to 32");
+    assert_eq!(lacks(&|it| it.immediates = 0).1, "up to 0 bytes of immediates");
 }

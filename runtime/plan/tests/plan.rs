@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use onebit_plan::abi::{KernelId, StorageClass};
 use onebit_plan::header::{HEADER_BYTES, Header};
 use onebit_plan::manifest::{
-    Entry, Manifest, Memory, ModelInfo, Provenance, Region, Requirement, SegmentKind, WeightRecord,
+    BufferRecord, BufferScope, CodeRange, Entry, EntryStep, Function, Manifest, Memory, ModelInfo,
+    Provenance, Region, Requirement, SegmentKind, WeightRecord,
 };
 use onebit_plan::{FORMAT_VERSION, PlanError, PlanFile, PlanWriter};
 use tempfile::TempDir;
@@ -42,7 +43,24 @@ fn manifest() -> Manifest {
         ],
         segments: Vec::new(),
         memory: Memory { arena: 4096, private: 64, slot: 128, slots: 32 },
-        entries: vec![Entry { name: "step32".into(), offset: 16, max_rows: 32 }],
+        entries: vec![Entry {
+            name: "step32".into(),
+            offset: 16,
+            max_rows: 32,
+            length: 8,
+            steps: vec![EntryStep { wait: true, function: Some(0) }],
+            ranges: vec![CodeRange { start: 2, end: 8, region: 0 }],
+            buffers: vec![BufferRecord {
+                name: "activation".into(),
+                scope: BufferScope::Shared,
+                offset: 1024,
+                bytes: 3072,
+                first: 0,
+                last: 0,
+            }],
+        }],
+        functions: vec![Function { name: "@head".into(), offset: 0, length: 16 }],
+        traced: Vec::new(),
         kernels: vec![KernelId::Barrier, KernelId::Matmul(StorageClass::Q4D)],
         regions: vec![Region {
             name: "@head".into(),
@@ -50,6 +68,7 @@ fn manifest() -> Manifest {
             ops: vec!["matmul".into()],
             weight_bytes: 4096,
             macs: 8192,
+            reads: Vec::new(),
         }],
         weights: vec![WeightRecord {
             tensors: vec!["output.weight".into()],
@@ -200,6 +219,42 @@ fn damaged_weights_are_found_on_demand() {
     assert!(matches!(error, PlanError::Hash { segment: SegmentKind::Weights, .. }), "{error}");
 }
 
+/// What readers index by, each with the words that name it in the error.
+#[test]
+fn facts_about_code_and_scratch_stay_in_range() {
+    type Change = fn(&mut Manifest);
+    let changes: [(&str, Change); 11] = [
+        ("function \"@head\"", |m| m.functions[0].length = 101),
+        ("entry \"step32\"", |m| m.entries[0].length = 85),
+        ("entry \"step32\"", |m| m.entries[0].length = u64::MAX),
+        ("steps of entry", |m| m.entries[0].steps.push(EntryStep::default())),
+        ("a function of entry", |m| m.entries[0].steps[0].function = Some(1)),
+        ("code ranges", |m| m.entries[0].ranges[0].region = 1),
+        ("code ranges", |m| m.entries[0].ranges[0].end = 9),
+        ("code ranges", |m| m.entries[0].ranges.push(CodeRange { start: 7, end: 8, region: 0 })),
+        ("buffer \"activation\"", |m| m.entries[0].buffers[0].offset = 1025),
+        ("buffer \"activation\"", |m| m.entries[0].buffers[0].last = 1),
+        ("region \"@head\" reads", |m| m.regions[0].reads = vec![0]),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (place, change) in changes {
+        let mut writer = PlanWriter::create(folder.path().join("a.plan")).unwrap();
+        for (kind, bytes) in [
+            (SegmentKind::CpuCode, CODE.to_vec()),
+            (SegmentKind::Tokenizer, TABLE.to_vec()),
+            (SegmentKind::Weights, weights()),
+        ] {
+            writer.begin_segment(kind).unwrap();
+            writer.write(&bytes).unwrap();
+            writer.end_segment().unwrap();
+        }
+        let mut manifest = manifest();
+        change(&mut manifest);
+        let error = writer.finish(manifest).unwrap_err().to_string();
+        assert!(error.contains(place), "{place}: {error}");
+    }
+}
+
 /// SplitMix64, so that a failing mutation can be repeated.
 struct Random(u64);
 
@@ -224,10 +279,12 @@ fn seal(bytes: &mut [u8]) {
         version: FORMAT_VERSION,
         manifest_offset: word(16),
         manifest_length: word(24),
-        file_length: word(32),
+        length: word(32),
         digest: [0; 20],
+        signature_length: 0,
     };
-    if let Some(manifest) = bytes.get(header.manifest_offset as usize..) {
+    let end = usize::try_from(header.length).unwrap_or(usize::MAX);
+    if let Some(manifest) = bytes.get(header.manifest_offset as usize..end) {
         let digest = header.digest_of(manifest);
         bytes[40..60].copy_from_slice(&digest);
     }

@@ -26,10 +26,17 @@ pub enum Command {
     Logits(Logits),
     /// Token ids of the text on standard input, on one line
     Tokenize(Tokenize),
-    /// Measure a step on a Vulkan device, dispatch by dispatch
+    /// Measure a step piece by piece: dispatches of a Vulkan device, regions of the processor
     Profile(Profile),
+    /// Say whose plans may run on this machine
+    Trust(Trust),
+    /// Tell, from its header alone, whether a plan runs here: exit code 0 if it does, 3 if slower
+    /// than it could, 4 if it cannot
+    Check(Check),
+    /// Describe this machine for `onebitc compile --target box.sys`, on standard output
+    Probe(Probe),
     /// Tell what this machine has of what plans need; exit code 0 if they run on its CPU
-    Doctor,
+    Doctor(Doctor),
 }
 
 /// Where steps run.
@@ -84,6 +91,47 @@ pub struct Machine {
     /// Whether the Vulkan device's matrix units multiply [default: never]
     #[arg(long, value_enum)]
     pub matrices: Option<Matrices>,
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Run the plan's code though no trusted key signed it
+    #[arg(long)]
+    pub allow_untrusted: bool,
+    /// Hash the weights before the first step, which reads the whole file
+    #[arg(long)]
+    pub check_weights: bool,
+}
+
+/// Where keys lie, the same for all commands that ask whom to trust.
+#[derive(Args)]
+pub struct Keys {
+    /// Folder of keys [default: onebit in the user's folder of configuration]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Trust {
+    #[command(subcommand)]
+    pub action: TrustAction,
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+#[derive(Subcommand)]
+pub enum TrustAction {
+    /// Trust a key: its plans run from now on
+    Add {
+        /// Public key, as a file or as the line in it that begins with RW
+        #[arg(value_name = "KEYFILE|BASE64")]
+        key: String,
+    },
+    /// List the trusted keys
+    List,
+    /// Trust a key no more
+    Remove {
+        /// Its id, 16 digits
+        id: String,
+    },
 }
 
 #[derive(Args)]
@@ -196,10 +244,60 @@ pub struct Profile {
     /// Tokens that each sequence holds already
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub depth: u32,
-    /// Timed runs, after one that warms up; figures are medians
-    #[arg(short, long, default_value = "20", value_name = "N")]
-    pub repetitions: NonZeroUsize,
-    /// Print JSON, with every dispatch
+    /// Timed runs, after one that warms up; figures are medians [default: 20; 1 with npu-emu]
+    #[arg(short, long, value_name = "N")]
+    pub repetitions: Option<NonZeroUsize>,
+    /// Also write the run of median length as a trace that Perfetto and chrome://tracing open
+    #[arg(long, value_name = "FILE.json")]
+    pub trace: Option<PathBuf>,
+    /// Print JSON, with every piece
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// Plan made by `onebitc compile`
+    pub plan: PathBuf,
+    /// Positions that each sequence will have [default: the plan's]
+    #[arg(long, value_name = "N")]
+    pub ctx: Option<NonZeroU32>,
+    /// Sequences at once
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub slots: NonZeroU32,
+    /// Threads [default: one for each physical core]
+    #[arg(short, long)]
+    pub threads: Option<NonZeroUsize>,
+    /// Where to run; the best counts [default: cpu, vulkan and npu]
+    #[arg(long, value_enum)]
+    pub device: Option<Device>,
+    /// Vulkan device, by its number in `onebit-rt doctor` or a part of its name [default: the one
+    /// that run takes]
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub gpu: Option<String>,
+    /// Whether the Vulkan device's matrix units multiply [default: never]
+    #[arg(long, value_enum)]
+    pub matrices: Option<Matrices>,
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Do not ask who signed the plan
+    #[arg(long)]
+    pub allow_untrusted: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Probe {
+    /// Do not measure how fast memory is read, which takes seconds and 256 MiB a core
+    #[arg(long)]
+    pub no_measure: bool,
+}
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

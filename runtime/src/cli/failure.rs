@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use onebit_plan::PlanError;
+use onebit_plan::trust::TrustError;
 use onebit_rt::Error;
 
 /// Why a command ended early.
@@ -64,6 +65,12 @@ impl Failure {
 
 impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
+        Self::Runtime(error.into())
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
         Self::Runtime(error.into())
     }
 }

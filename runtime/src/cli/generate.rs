@@ -16,7 +16,7 @@ use super::{chat, interrupt, load, tokenize};
 
 /// Continues the prompts and prints them.
 pub fn run(options: &Run, clock: &Clock) -> Result<ExitCode, Failure> {
-    let plan = load::open(&options.machine.plan)?;
+    let plan = load::open(&options.machine)?;
     let tokenizer = load::tokenizer(&plan)?;
     let sampling = sampling(&options.sampling);
     sampling.validate()?;

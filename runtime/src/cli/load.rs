@@ -1,7 +1,7 @@
 //! From a path to a session.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -18,6 +18,7 @@ use onebit_tokenizer::Tokenizer;
 use super::args::{Device, Fallback, Machine, Matrices};
 use super::failure::Failure;
 use super::screen::note;
+use super::trust;
 
 /// A session on the machine's device, and a line about it.
 pub struct Loaded {
@@ -36,9 +37,14 @@ pub enum MemoryOf {
     Graphics,
 }
 
-/// Opens a plan and lets the kernel map its weights while the rest is set up.
-pub fn open(path: &Path) -> Result<Arc<PlanFile>, Failure> {
-    let plan = Arc::new(PlanFile::open(path)?);
+/// Opens a plan whose code may run, and lets the kernel map its weights while the rest is set up.
+/// All commands that run code of a plan get it here.
+pub fn open(machine: &Machine) -> Result<Arc<PlanFile>, Failure> {
+    let plan = Arc::new(PlanFile::open(&machine.plan)?);
+    trust::require(&plan, machine)?;
+    if machine.check_weights {
+        plan.verify_weights()?;
+    }
     let weights = Arc::clone(&plan);
     // Only speed hangs on it: without the thread, pages come as they are touched.
     let _ = thread::Builder::new()
@@ -122,13 +128,22 @@ fn cache_folder() -> Option<PathBuf> {
 }
 
 fn load_processor(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
+    let (driver, device) = processor(plan, machine, slots)?;
+    let (threads, memory) = (driver.threads(), MemoryOf::Processor);
+    Ok(Loaded { threads, memory, device, session: Session::new(Box::new(driver)) })
+}
+
+/// A driver on the processor, with the machine's neural processor where that is asked for, and a
+/// line about it.
+pub fn processor(
+    plan: &Arc<PlanFile>,
+    machine: &Machine,
+    slots: u32,
+) -> Result<(CpuDriver, String), Failure> {
+    check(machine)?;
     let options = CpuOptions { threads: machine.threads, slots };
     let on_array = |device| -> Result<CpuDriver, Failure> {
-        let configuration = plan.segment(SegmentKind::ArrayConfiguration);
-        if configuration.is_empty() {
-            return Err(Error::NoArrayProducts.into());
-        }
-        let context = npu::open(device, configuration).map_err(Error::from)?;
+        let context = npu::open_for(device, plan)?;
         Ok(CpuDriver::load_with_array(Arc::clone(plan), options, context)?)
     };
     let (driver, array) = match machine.device {
@@ -139,12 +154,8 @@ fn load_processor(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result
     let threads = driver.threads();
     let plural = if threads == 1 { "" } else { "s" };
     let isa = format!("{:?}", driver.instruction_set()).to_lowercase();
-    Ok(Loaded {
-        threads,
-        memory: MemoryOf::Processor,
-        device: format!("{threads} thread{plural}, {isa}{array}"),
-        session: Session::new(Box::new(driver)),
-    })
+    let device = format!("{threads} thread{plural}, {isa}{array}");
+    Ok((driver, device))
 }
 
 /// The plan's tokenizer, checked against its vocabulary.

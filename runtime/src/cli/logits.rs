@@ -14,7 +14,7 @@ use super::{load, npy};
 
 /// Writes one row of logits for each token. The file appears under its name when it is complete.
 pub fn run(options: &Logits) -> Result<ExitCode, Failure> {
-    let plan = load::open(&options.machine.plan)?;
+    let plan = load::open(&options.machine)?;
     let mut loaded = load::load(&plan, &options.machine, 1)?;
     let path = &options.output;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -3,6 +3,7 @@
 pub mod args;
 mod bench;
 mod chat;
+mod check;
 pub mod clock;
 mod doctor;
 mod failure;
@@ -12,9 +13,11 @@ mod load;
 mod logits;
 mod npy;
 mod perplexity;
+mod probe;
 mod profile;
 mod screen;
 mod tokenize;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -31,6 +34,9 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Logits(options) => logits::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),
-        Command::Doctor => doctor::run(),
+        Command::Trust(options) => trust::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Probe(options) => probe::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
     }
 }

@@ -14,7 +14,7 @@ use super::{interrupt, load, screen};
 
 /// Prints the running perplexity on standard error and the final estimate on standard output.
 pub fn run(options: &Perplexity) -> Result<ExitCode, Failure> {
-    let plan = load::open(&options.machine.plan)?;
+    let plan = load::open(&options.machine)?;
     let tokenizer = load::tokenizer(&plan)?;
     let text = fs::read_to_string(&options.file).map_err(Failure::io("read", &options.file))?;
     // The peer's `-f` drops one final line break, too.

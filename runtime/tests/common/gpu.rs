@@ -25,6 +25,7 @@ pub struct Part {
     pub present: bool,
 }
 
+#[allow(dead_code, reason = "each test takes what it needs")]
 /// What a token at a position makes of the sum of those before it. The favoured token is the sum
 /// after the last.
 pub fn successor(sum: u32, token: u32, position: u32) -> u32 {
@@ -78,7 +79,9 @@ fn manifest() -> Manifest {
         requirements: Vec::new(),
         segments: Vec::new(),
         memory: Memory { arena: 64, private: 64, slot: 64, slots: SLOTS },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1 }],
+        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1, ..Entry::default() }],
+        functions: Vec::new(),
+        traced: Vec::new(),
         kernels: Vec::new(),
         regions: Vec::new(),
         weights: Vec::new(),
@@ -182,7 +185,13 @@ fn part() -> (GpuPlan, Vec<u8>) {
         let slots = slots.iter().map(|&(binding, writes)| GpuSlot { binding, writes });
         GpuKernel {
             name: name.into(),
-            modules: vec![GpuModule { offset, length, subgroup: None, features: Vec::new() }],
+            modules: vec![GpuModule {
+                offset,
+                length,
+                subgroup: None,
+                shared: 0,
+                features: Vec::new(),
+            }],
             bindings: slots.collect(),
             immediates,
             workgroup: 64,
@@ -210,6 +219,7 @@ fn entry(name: &str, max_rows: u32) -> GpuEntry {
     let dispatch = |kernel, wait, groups, windows, immediates| GpuDispatch {
         kernel,
         region: "@sums".into(),
+        regions: Vec::new(),
         wait,
         groups: [groups, 1, 1],
         windows,

@@ -8,7 +8,9 @@ use onebit_plan::abi::StepContext;
 use onebit_plan::manifest::{
     Entry, Manifest, Memory, ModelInfo, Provenance, Region, Requirement, SegmentKind,
 };
+use onebit_plan::trust::{KeyId, TrustStore};
 use onebit_tokenizer::{RoleIds, TokenizerSpec, build, token_type};
+use onebitc::sign::SecretKey;
 
 /// ASCII from `!` to `~`, space, line break, `~~`, and `<|end|>` or, where nothing ends texts,
 /// `~~~`: the tokenizer takes a control token of the former name for an end, whatever the roles.
@@ -16,7 +18,7 @@ pub const VOCABULARY: u32 = 98;
 /// `<|end|>` or `~~~`
 pub const END: u32 = 97;
 
-/// Writes the plan. Without a token that ends texts, counting goes on from `!` for ever.
+/// Writes the plan, signed with a key that the folder `keys` beside it trusts. Without a token that ends texts, counting goes on from `!` for ever.
 pub fn counting_plan(folder: &Path, context: u32, end: Option<u32>) -> PathBuf {
     let path = folder.join("counting.plan");
     let mut writer = PlanWriter::create(&path).unwrap();
@@ -29,12 +31,19 @@ pub fn counting_plan(folder: &Path, context: u32, end: Option<u32>) -> PathBuf {
         writer.write(&bytes).unwrap();
         writer.end_segment().unwrap();
     }
-    writer.finish(manifest(context)).unwrap();
+    writer.finish_signed(manifest(context), Some(&key())).unwrap();
+    TrustStore::new(folder.join("keys")).add(&key().public_key()).unwrap();
     path
 }
 
+/// The key that signs plans in tests.
+pub fn key() -> SecretKey {
+    SecretKey::from_seed(KeyId([7; 8]), [7; 32]).unwrap()
+}
+
 fn manifest(context: u32) -> Manifest {
-    let entry = |name: &str, max_rows| Entry { name: name.into(), offset: 0, max_rows };
+    let entry =
+        |name: &str, max_rows| Entry { name: name.into(), offset: 0, max_rows, ..Entry::default() };
     Manifest {
         provenance: Provenance {
             tool: "0.1.0".into(),
@@ -55,6 +64,8 @@ fn manifest(context: u32) -> Manifest {
         segments: Vec::new(),
         memory: Memory { arena: 64, private: 64, slot: 64, slots: 8 },
         entries: vec![entry("step8", 8), entry("step1", 1)],
+        functions: Vec::new(),
+        traced: Vec::new(),
         kernels: Vec::new(),
         regions: vec![Region {
             name: "@count".into(),
@@ -62,6 +73,7 @@ fn manifest(context: u32) -> Manifest {
             ops: Vec::new(),
             weight_bytes: 100,
             macs: 0,
+            reads: Vec::new(),
         }],
         weights: Vec::new(),
         array: None,

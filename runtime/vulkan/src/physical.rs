@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ash::{khr, vk};
+use onebit_plan::fit::GpuCapabilities;
 use onebit_plan::gpu::GpuFeature;
 
 use crate::VulkanError;
@@ -73,6 +74,8 @@ pub struct Limits {
     pub tick_bits: u32,
     /// Bytes of the device's largest heap of its own memory.
     pub heap: u64,
+    /// Bytes of all heaps, those of the system's memory that it can use included.
+    pub memory: u64,
 }
 
 /// Sizes of subgroups.
@@ -112,6 +115,29 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
+    /// Whether it has what every plan needs.
+    ///
+    /// # Errors
+    /// [`VulkanError::Lacks`].
+    pub fn able(&self) -> Result<(), VulkanError> {
+        if self.lacks.is_empty() {
+            return Ok(());
+        }
+        Err(VulkanError::Lacks { device: self.name.clone(), lacks: self.lacks.clone() })
+    }
+
+    /// What it has of what modules may need.
+    pub fn capabilities(&self) -> GpuCapabilities {
+        GpuCapabilities {
+            features: self.features.clone(),
+            subgroup_sizes: (self.subgroups.min, self.subgroups.max),
+            subgroups: self.subgroups.per_workgroup,
+            invocations: self.limits.invocations,
+            immediates: self.limits.immediates,
+            shared: self.limits.shared,
+        }
+    }
+
     /// Whether the driver is lavapipe, Mesa's Vulkan made of software.
     pub fn is_lavapipe(&self) -> bool {
         self.driver.id == vk::DriverId::MESA_LLVMPIPE.as_raw()
@@ -129,10 +155,7 @@ impl PhysicalDevice {
     /// # Errors
     /// [`VulkanError::Lacks`]; what the driver refuses.
     pub fn open(&self) -> Result<Arc<Device>, VulkanError> {
-        if !self.info.lacks.is_empty() {
-            let device = self.info.name.clone();
-            return Err(VulkanError::Lacks { device, lacks: self.info.lacks.clone() });
-        }
+        self.info.able()?;
         Device::open(self.clone())
     }
 }
@@ -205,7 +228,7 @@ fn describe(
     if let Some((_, bits)) = queue {
         info.limits.tick_bits = bits;
     }
-    info.limits.heap = largest_heap(instance, handle);
+    (info.limits.heap, info.limits.memory) = heaps(instance, handle);
     let queue_family = queue.map(|(family, _)| family);
     Ok(PhysicalDevice { instance: Arc::clone(instance), handle, queue_family, info })
 }
@@ -221,11 +244,14 @@ fn compute_queue(instance: &Shared, handle: vk::PhysicalDevice) -> Option<(u32, 
         .map(|(index, family)| (index, family.timestamp_valid_bits))
 }
 
-fn largest_heap(instance: &Shared, handle: vk::PhysicalDevice) -> u64 {
+/// Bytes of the largest heap of the device's own, and of all heaps that it can use.
+fn heaps(instance: &Shared, handle: vk::PhysicalDevice) -> (u64, u64) {
     // SAFETY: the device is one of the instance's.
     let memory = unsafe { instance.handle.get_physical_device_memory_properties(handle) };
     let own = |heap: &&vk::MemoryHeap| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL);
-    memory.memory_heaps_as_slice().iter().filter(own).map(|heap| heap.size).max().unwrap_or(0)
+    let heaps = memory.memory_heaps_as_slice();
+    let largest = heaps.iter().filter(own).map(|heap| heap.size).max().unwrap_or(0);
+    (largest, heaps.iter().fold(0, |sum, heap| sum.saturating_add(heap.size)))
 }
 
 /// Features that we would enable or need, as the device has them.
@@ -419,6 +445,7 @@ fn properties(instance: &Shared, handle: vk::PhysicalDevice, modern: bool) -> De
             tick: basic.limits.timestamp_period,
             tick_bits: 0,
             heap: 0,
+            memory: 0,
         },
         subgroups: Subgroups {
             size: v11.subgroup_size,

@@ -2,6 +2,10 @@
 //! tests can compare the two.
 #![forbid(unsafe_code)]
 
+pub mod flips;
+pub mod kill;
+pub mod programs;
+
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,9 +15,13 @@ use onebit_ir::verify;
 use onebit_models::Model;
 use onebit_models::gguf::GgufFile;
 use onebit_plan::PlanFile;
+use onebit_plan::trust::KeyId;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::{Driver, Row};
+use onebit_test_support::{TinyOptions, tiny_model};
 use onebitc::Options;
+use onebitc::schedule::repack::Placement;
+use onebitc::sign::SecretKey;
 use tempfile::TempDir;
 
 /// A model, its plan, and the folder that holds the plan.
@@ -41,6 +49,21 @@ fn compile(model: Model, options: &Options) -> Compiled {
         .expect("the model compiles");
     let plan = Arc::new(PlanFile::open(&path).expect("the plan opens"));
     Compiled { model, plan, folder }
+}
+
+/// The key that signs plans in tests.
+pub fn test_key() -> Arc<SecretKey> {
+    Arc::new(SecretKey::from_seed(KeyId([5; 8]), [5; 32]).expect("not all zeros"))
+}
+
+/// Two signed plans that together have all kinds of segments: one for CPU and GPU, one for CPU and
+/// neural processor.
+pub fn tiny_plans() -> [Compiled; 2] {
+    [Placement::Cpu, Placement::Array].map(|placement| {
+        let signer = Some(test_key());
+        let options = Options { context: Some(64), placement, signer, ..Options::default() };
+        compile_bytes(tiny_model("llama", &TinyOptions::default()), &options)
+    })
 }
 
 impl Compiled {

@@ -1,5 +1,5 @@
-//! Any bytes as a GGUF: all that a compile reads of it before the weights. Run it from tests/ with
-//! `cargo +nightly fuzz run gguf`; the corpus begins well with a few small models.
+//! Any bytes as a GGUF: all that a compile reads of it before the weights. docs/testing.md says how
+//! to run it; the corpus begins well with a few small models.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

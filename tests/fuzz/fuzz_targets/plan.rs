@@ -1,5 +1,5 @@
-//! Any bytes as a plan: all that a runtime reads of it before it runs. Run it from tests/ with
-//! `cargo +nightly fuzz run plan`; the corpus begins well with the plan of a small model.
+//! Any bytes as a plan: all that a runtime reads of it before it runs. docs/testing.md says how
+//! to run it; the corpus begins well with the plan of a small model.
 #![no_main]
 
 use std::fs;
@@ -36,11 +36,13 @@ fn seal(bytes: &mut [u8]) {
         version: FORMAT_VERSION,
         manifest_offset: word(16),
         manifest_length: word(24),
-        file_length: word(32),
+        length: word(32),
         digest: [0; 20],
+        signature_length: 0,
     };
     let start = usize::try_from(header.manifest_offset).unwrap_or(usize::MAX);
-    if let Some(manifest) = bytes.get(start..) {
+    let end = usize::try_from(header.length).unwrap_or(usize::MAX);
+    if let Some(manifest) = bytes.get(start..end) {
         let digest = header.digest_of(manifest);
         bytes[40..60].copy_from_slice(&digest);
     }

@@ -13,6 +13,7 @@ mod models;
 mod perplexity;
 mod process;
 mod tools;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,6 +55,10 @@ enum Command {
     BenchGpu(gpu::Options),
     /// Compares the perplexity of onebit-rt and llama.cpp on one text
     Perplexity(perplexity::Options),
+    /// Flips single bits of a plan; fails unless every flip is noticed
+    FlipBits(trust::FlipBits),
+    /// Kills compiles at random moments; fails unless they leave the old plan or the new one
+    KillCompiles(trust::KillCompiles),
     /// Keeps one core busy until it is killed (the foreign process of `bench --busy`)
     #[command(hide = true)]
     Spin,
@@ -82,6 +87,8 @@ fn main() -> ExitCode {
         Command::MakeModel(options) => make_model::make_model(&options),
         Command::BenchGpu(options) => gpu::bench(&options),
         Command::Perplexity(options) => perplexity::compare(&options),
+        Command::FlipBits(options) => trust::flip_bits(&options),
+        Command::KillCompiles(options) => trust::kill_compiles(&options),
         Command::Spin => bench::spin(),
     };
     match result {

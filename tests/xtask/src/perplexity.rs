@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Comparison;
 use crate::bench::Subject;
-use crate::process::{build_release, capture_all, workspace};
+use crate::process::{build_release, capture_all, keys_of, workspace};
 
 /// Largest relative difference that still counts as the same model.
 const TOLERANCE: f64 = 0.005;
@@ -48,6 +48,7 @@ pub fn compare(options: &Options) -> Result<()> {
 fn ours(options: &Options, programs: &Path, subject: &Subject, text: &Path) -> Result<f64> {
     let mut command = Command::new(programs.join("onebit-rt"));
     command.arg("perplexity").arg(&subject.plan).arg(text);
+    command.arg("--keys").arg(keys_of(&subject.plan));
     command.args(["--ctx", &options.context.to_string()]);
     command.args(["-t", &options.comparison.threads.to_string()]);
     let output = capture_all(&mut command)?;

@@ -121,6 +121,12 @@ pub fn build_release() -> Result<PathBuf> {
     Ok(Path::new(target).join("release"))
 }
 
+/// The folder of keys for a plan that chores make: beside it, so that the user's own keys are left
+/// alone.
+pub fn keys_of(plan: &Path) -> PathBuf {
+    plan.with_file_name("keys")
+}
+
 /// The command line as a person would type it.
 pub fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());

@@ -1,5 +1,5 @@
-//! Optional tools of the tests: Vulkan drivers made of software, and other people's checkers of
-//! our files. Where one cannot be installed, that is said here and its tests print `skipped`.
+//! Optional tools of the tests: Vulkan drivers made of software, a browser, and other people's
+//! checkers of our files. Where one cannot be installed, that is said here and its tests print `skipped`.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,8 +18,12 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mesa-drm-shim", "RADV's whole host path without its hardware"),
     ("vulkan-validationlayers", "watches what the driver does"),
     ("xilinx-bootgen", "reads our PDI files"),
+    ("chromium", "opens the pages of plans"),
+    ("graphviz", "reads the graphs of plans"),
     ("libxrt-dev", "reads our xclbin files"),
     ("uuid-dev", "for XRT's headers"),
+    ("minisign", "checks our signatures, and makes keys"),
+    ("faketime", "gives a compile another time of day"),
     ("g++", "for XRT's headers"),
 ];
 

@@ -40,6 +40,9 @@ impl Selector<'_, '_, '_> {
         let stands = self.existing_view(value).is_some();
         let needs = self.needs(value);
         let mut cone = self.new_cone(value);
+        if let Op::MergeHeads = self.graph.op(value) {
+            cone.ops.push(Op::MergeHeads.name());
+        }
         let root = self.root(&mut cone, value)?;
         if needs.quantised {
             let sharing = self.options.sharing;

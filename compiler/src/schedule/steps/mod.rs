@@ -5,10 +5,12 @@
 //! row-wise work in every member into private buffers, which is cheaper than a barrier.
 
 mod cone;
+mod names;
 pub mod select;
+pub mod uses;
 
-use onebit_ir::Dim;
 use onebit_ir::rows::RowProgram;
+use onebit_ir::{Dim, ValueId};
 use onebit_plan::abi::AttentionShape;
 
 use crate::schedule::array::ArrayId;
@@ -165,13 +167,15 @@ pub struct Schedule {
     pub steps: Vec<ScheduledStep>,
     pub shapes: Vec<AttentionShape>,
     pub tables: Vec<RopeTable>,
+    /// Values of the graph that stand in memory as floats, each a buffer of its own; by buffer.
+    pub values: Vec<(BufferId, ValueId)>,
 }
 
 /// A step and the region it belongs to.
 #[derive(Clone, Debug)]
 pub struct ScheduledStep {
     pub step: Step,
-    /// `blk.0.attn_q` and the like: the first weight it reads, or the op.
+    /// `blk.0.attn_q` and the like, unique in the schedule; see `names.rs`.
     pub name: String,
     pub ops: Vec<&'static str>,
 }

@@ -12,7 +12,7 @@ use onebit_plan::abi::{Activation, AttentionShape, BLOCK, CacheForm, KEY_TILE};
 
 use super::{
     Buffer, BufferId, Contents, Product, RopeTable, RowStep, Rows, Schedule, ScheduledStep, Scope,
-    Sharing, Step, View,
+    Sharing, Step, View, names,
 };
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
@@ -94,9 +94,13 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         for &output in self.graph.outputs() {
             self.view(output)?;
         }
+        names::make_unique(&mut self.steps, self.logits);
         for shape in &mut self.shapes {
             shape.slot_bytes = self.cache_bytes;
         }
+        let mut values: Vec<(BufferId, ValueId)> =
+            self.placed.iter().map(|(&value, view)| (view.buffer, value)).collect();
+        values.sort_unstable();
         Ok(Schedule {
             name: self.options.name,
             max_rows: self.options.max_rows,
@@ -104,6 +108,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             steps: self.steps,
             shapes: self.shapes,
             tables: self.tables,
+            values,
         })
     }
 
@@ -268,7 +273,8 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             reserved: 0,
         });
         self.placed.insert(value, out);
-        self.push(value, Step::KvWrite { shape, k, v });
+        let (step, name) = (Step::KvWrite { shape, k, v }, format!("blk.{}.kv_write", spec.layer));
+        self.steps.push(ScheduledStep { step, name, ops: vec!["kv_write"] });
         self.push(value, Step::Attention { shape, q, out });
         Ok(())
     }
@@ -360,32 +366,20 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         let index = self.tables.len();
         self.tables.push(table);
         self.table_views.push(out);
-        self.push(value, Step::RopeTable { table: index, out, sharing });
+        let step = Step::RopeTable { table: index, out, sharing };
+        let ops = vec!["rope_table"];
+        self.steps.push(ScheduledStep { step, name: "rope_table".into(), ops });
         Ok(out)
     }
 
     pub(super) fn push_rows(&mut self, value: ValueId, step: RowStep, ops: Vec<&'static str>) {
-        let name = self.name(value);
+        let name = names::name(self.graph, value);
         self.steps.push(ScheduledStep { step: Step::Rows(step), name, ops });
     }
 
     fn push(&mut self, value: ValueId, step: Step) {
-        let name = self.name(value);
+        let name = names::name(self.graph, value);
         self.steps.push(ScheduledStep { step, name, ops: vec![self.graph.op(value).name()] });
-    }
-
-    /// `blk.3.ffn_gate` for what reads that weight, else the op and the value.
-    fn name(&self, value: ValueId) -> String {
-        let inputs = self.graph.inputs(value);
-        let behind = inputs.iter().flat_map(|&input| self.graph.inputs(input));
-        let weight = inputs.iter().copied().chain(behind).find_map(|v| match self.graph.op(v) {
-            Op::Weight(name) => Some(name.trim_end_matches(".weight").to_owned()),
-            _ => None,
-        });
-        match self.graph.op(value) {
-            Op::Attention(spec) => format!("blk.{}.attention", spec.layer),
-            op => weight.unwrap_or_else(|| format!("{}.{}", op.name(), value.index())),
-        }
     }
 
     fn buffer(&mut self, name: &str, scope: Scope, width: usize) -> View {

@@ -3,7 +3,8 @@
 use onebit_plan::abi::{BUFFER_ALIGN, q8_bytes};
 
 use crate::schedule::memory::{self, Live};
-use crate::schedule::steps::{Binding, BufferId, Contents, RowStep, Schedule, Scope, Step};
+use crate::schedule::steps::uses::{self, Memory, Uses};
+use crate::schedule::steps::{Buffer, BufferId, Contents, Schedule, Scope, Step};
 
 /// Steps that a shared buffer stays in place after its last use: reusing memory at once would
 /// need a barrier that the schedule does not otherwise have.
@@ -37,6 +38,11 @@ impl Arena {
         self.offsets[buffer.0]
     }
 
+    /// Size of `buffer`.
+    pub fn bytes(&self, buffer: BufferId) -> usize {
+        self.sizes[buffer.0]
+    }
+
     /// Whether two buffers that the team shares have bytes in common.
     pub fn overlap(&self, schedule: &Schedule, a: BufferId, b: BufferId) -> bool {
         let scope = |id: BufferId| schedule.buffers[id.0].scope;
@@ -59,46 +65,35 @@ impl Arena {
     }
 }
 
+/// First and last step that touch each buffer; `None` for those that no step does.
+pub fn used(schedule: &Schedule) -> Vec<Option<(usize, usize)>> {
+    let mut used: Vec<Option<(usize, usize)>> = vec![None; schedule.buffers.len()];
+    for (index, scheduled) in schedule.steps.iter().enumerate() {
+        for buffer in touched(&scheduled.step) {
+            let (first, last) = used[buffer.0].get_or_insert((index, index));
+            (*first, *last) = ((*first).min(index), (*last).max(index));
+        }
+    }
+    used
+}
+
 fn live_ranges(schedule: &Schedule) -> Vec<Live> {
     let bytes = |contents: Contents| match contents {
         Contents::F32 { width } => schedule.max_rows * width * 4,
         Contents::Q8 { width } => q8_bytes(schedule.max_rows, width),
     };
-    let mut lives: Vec<Live> = schedule
-        .buffers
-        .iter()
-        .map(|buffer| Live { first: usize::MAX, last: 0, bytes: bytes(buffer.contents) })
-        .collect();
-    for (index, scheduled) in schedule.steps.iter().enumerate() {
-        for buffer in touched(&scheduled.step) {
-            let live = &mut lives[buffer.0];
-            live.first = live.first.min(index);
-            live.last = live.last.max(index + LINGER);
-        }
-    }
-    lives
+    let live = |(buffer, used): (&Buffer, Option<(usize, usize)>)| {
+        let (first, last) = used.map_or((usize::MAX, 0), |(first, last)| (first, last + LINGER));
+        Live { first, last, bytes: bytes(buffer.contents) }
+    };
+    schedule.buffers.iter().zip(used(schedule)).map(live).collect()
 }
 
 /// Every buffer that `step` reads or writes.
-fn touched(step: &Step) -> Vec<BufferId> {
-    match step {
-        Step::Gather { out, .. } | Step::RopeTable { out, .. } => vec![out.buffer],
-        Step::Rows(rows) => bound(rows).collect(),
-        Step::Matmul { product, .. } => vec![product.activation, product.out.buffer],
-        Step::Array { activation, out, .. } => vec![*activation, out.buffer],
-        Step::Gated { gate, up, epilogue } => {
-            let mut all = vec![gate.activation, gate.out.buffer, up.activation, up.out.buffer];
-            all.extend(bound(epilogue));
-            all
-        }
-        Step::KvWrite { k, v, .. } => vec![k.buffer, v.buffer],
-        Step::Attention { q, out, .. } => vec![q.buffer, out.buffer],
-    }
-}
-
-fn bound(step: &RowStep) -> impl Iterator<Item = BufferId> {
-    step.bindings.iter().filter_map(|binding| match binding {
-        Binding::Read(view) | Binding::Write(view) => Some(view.buffer),
-        Binding::Vector(_) => None,
+fn touched(step: &Step) -> impl Iterator<Item = BufferId> {
+    let Uses { reads, writes } = uses::uses(step);
+    reads.into_iter().chain(writes).filter_map(|memory| match memory {
+        Memory::Buffer(buffer) => Some(buffer),
+        Memory::Cache(_) => None,
     })
 }

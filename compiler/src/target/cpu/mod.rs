@@ -5,7 +5,9 @@ mod arena;
 mod barriers;
 mod clif;
 mod code;
+mod facts;
 mod listing;
+mod trace;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,14 +15,14 @@ use onebit_ir::Graph;
 use onebit_ir::rows::RowProgram;
 use onebit_ir::verify::GraphInfo;
 use onebit_plan::abi::{CacheForm, KernelId};
-use onebit_plan::manifest::{Entry, Memory, Region};
+use onebit_plan::manifest::{Entry, EntryStep, Function, Memory, Region, TracedEntry};
 
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
 use crate::schedule::steps::select::{self, EntryOptions};
-use crate::schedule::steps::{Schedule, ScheduledStep, Sharing, Step};
+use crate::schedule::steps::{Schedule, ScheduledStep, Sharing, Step, uses};
 use arena::Arena;
-use clif::{EntryInput, Machine, entry_function, row_function};
+use clif::{EntryInput, Machine, Tracing, entry_function, row_function};
 use code::CodeSegment;
 
 /// Rows up to which repeating row-wise work on every thread beats a barrier.
@@ -44,6 +46,9 @@ pub struct CpuProgram {
     /// Bytes of the code segment.
     pub code: Vec<u8>,
     pub entries: Vec<Entry>,
+    pub functions: Vec<Function>,
+    /// A twin of each entry, in their order.
+    pub traced: Vec<TracedEntry>,
     pub kernels: Vec<KernelId>,
     pub memory: Memory,
     /// Of the entry for the fewest rows.
@@ -62,7 +67,7 @@ pub fn lower(
     let schedules = schedules(graph, info, options, store)?;
     let mut builder = ProgramBuilder::new(&options.architecture)?;
     for schedule in &schedules {
-        builder.entry(schedule, store)?;
+        builder.entry(graph, schedule, store)?;
     }
     let slot = schedules[0].shapes.first().map_or(0, |shape| shape.slot_bytes);
     let kernels = kernels(&schedules, store);
@@ -70,6 +75,8 @@ pub fn lower(
         features: builder.machine.required_features(),
         code: builder.code.finish(),
         entries: builder.entries,
+        functions: builder.functions.into_iter().map(|(_, function)| function).collect(),
+        traced: builder.traced,
         kernels: kernels.into_iter().collect(),
         memory: Memory { slot, slots: u32_of(options.batch), ..builder.memory },
         regions: regions(&schedules[0], store),
@@ -119,8 +126,9 @@ struct ProgramBuilder {
     machine: Machine,
     code: CodeSegment,
     /// Row functions so far, with their place in the code segment.
-    functions: Vec<(RowProgram, u64)>,
+    functions: Vec<(RowProgram, Function)>,
     entries: Vec<Entry>,
+    traced: Vec<TracedEntry>,
     memory: Memory,
 }
 
@@ -131,11 +139,17 @@ impl ProgramBuilder {
             code: CodeSegment::default(),
             functions: Vec::new(),
             entries: Vec::new(),
+            traced: Vec::new(),
             memory: Memory::default(),
         })
     }
 
-    fn entry(&mut self, schedule: &Schedule, store: &WeightStore<'_>) -> Result<(), CompileError> {
+    fn entry(
+        &mut self,
+        graph: &Graph,
+        schedule: &Schedule,
+        store: &WeightStore<'_>,
+    ) -> Result<(), CompileError> {
         let arena = Arena::plan(schedule);
         let barriers = barriers::place(schedule, &arena);
         let shapes: Vec<u64> =
@@ -169,11 +183,32 @@ impl ProgramBuilder {
             shapes: &shapes,
             array_products: &array_products,
             tables: &tables,
+            tracing: Tracing::Off,
         };
         let code = entry_function(&mut self.machine, &input)?;
-        let offset = self.code.push(&code);
-        let max_rows = u32_of(schedule.max_rows);
-        self.entries.push(Entry { name: schedule.name.into(), offset, max_rows });
+        let step = |(index, &wait): (usize, &bool)| EntryStep {
+            wait,
+            function: row_functions.get(&index).map(|offset| self.function_at(*offset)),
+        };
+        let steps = barriers.iter().enumerate().map(step).collect();
+        self.entries.push(Entry {
+            name: schedule.name.into(),
+            offset: self.code.push(&code.bytes),
+            max_rows: u32_of(schedule.max_rows),
+            length: code.bytes.len() as u64,
+            steps,
+            ranges: facts::ranges(&code.places),
+            buffers: facts::buffers(schedule, &arena),
+        });
+        let twin = EntryInput { tracing: Tracing::EachStep, ..input };
+        let code = entry_function(&mut self.machine, &twin)?;
+        let traced = TracedEntry {
+            name: schedule.name.into(),
+            offset: self.code.push(&code.bytes),
+            max_rows: u32_of(schedule.max_rows),
+            steps: trace::steps(graph, schedule, &arena),
+        };
+        self.traced.push(traced);
         self.memory.arena = self.memory.arena.max(arena.shared_bytes as u64);
         self.memory.private = self.memory.private.max(arena.private_bytes as u64);
         Ok(())
@@ -181,19 +216,26 @@ impl ProgramBuilder {
 
     /// Code-segment offset of `program`'s function, compiling it if it is new.
     fn row_function(&mut self, name: &str, program: &RowProgram) -> Result<u64, CompileError> {
-        if let Some((_, offset)) = self.functions.iter().find(|(known, _)| known == program) {
-            return Ok(*offset);
+        if let Some((_, known)) = self.functions.iter().find(|(known, _)| known == program) {
+            return Ok(known.offset);
         }
-        let code = row_function(&mut self.machine, name, program)?;
+        let code = row_function(&mut self.machine, name, program)?.bytes;
         let offset = self.code.push(&code);
-        self.functions.push((program.clone(), offset));
+        let function = Function { name: format!("@{name}"), offset, length: code.len() as u64 };
+        self.functions.push((program.clone(), function));
         Ok(offset)
+    }
+
+    /// Index of the row function at `offset`.
+    fn function_at(&self, offset: u64) -> u32 {
+        let found = self.functions.iter().position(|(_, function)| function.offset == offset);
+        u32_of(found.expect("its offset came from here"))
     }
 }
 
 /// Every kernel that the schedules call.
 fn kernels(schedules: &[Schedule], store: &WeightStore<'_>) -> BTreeSet<KernelId> {
-    let mut kernels = BTreeSet::from([KernelId::Barrier]);
+    let mut kernels = BTreeSet::from([KernelId::Barrier, KernelId::Trace]);
     for scheduled in schedules.iter().flat_map(|schedule| &schedule.steps) {
         match &scheduled.step {
             Step::Gather { weight, .. } => {
@@ -227,7 +269,7 @@ fn kernels(schedules: &[Schedule], store: &WeightStore<'_>) -> BTreeSet<KernelId
 
 /// What each step reads and multiplies, for reports.
 fn regions(schedule: &Schedule, store: &WeightStore<'_>) -> Vec<Region> {
-    let describe = |scheduled: &ScheduledStep| {
+    let describe = |(scheduled, reads): (&ScheduledStep, Vec<usize>)| {
         let products = match &scheduled.step {
             Step::Matmul { product, .. } => vec![product.weight],
             Step::Gated { gate, up, .. } => vec![gate.weight, up.weight],
@@ -248,11 +290,12 @@ fn regions(schedule: &Schedule, store: &WeightStore<'_>) -> Vec<Region> {
             ops: scheduled.ops.iter().map(|op| (*op).to_owned()).collect(),
             weight_bytes: sizes.iter().map(|size| size.0).sum(),
             macs: sizes.iter().map(|size| size.1 as u64 * size.2 as u64).sum(),
+            reads: reads.into_iter().map(u32_of).collect(),
         }
     };
-    schedule.steps.iter().map(describe).collect()
+    schedule.steps.iter().zip(uses::edges(schedule)).map(describe).collect()
 }
 
 fn u32_of(value: usize) -> u32 {
-    u32::try_from(value).expect("row counts fit u32")
+    u32::try_from(value).expect("counts of rows and steps fit u32")
 }

@@ -69,6 +69,7 @@ impl Layout<'_> {
         GpuDispatch {
             kernel: index,
             region: format!("@{region}"),
+            regions: Vec::new(),
             wait,
             groups,
             windows: slots.map(|slot| self.window(slot.binding, operands)).collect(),

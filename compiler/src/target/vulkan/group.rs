@@ -5,13 +5,13 @@
 //! rotates the heads that it needs. That repeats work and saves a wait, so it is done where rows
 //! are few.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use onebit_ir::rows::{Expr, RowProgram, Store};
 
 use crate::schedule::repack::WeightId;
 use crate::schedule::steps::{
-    Binding, BufferId, Product, RowStep, Rows, Schedule, ShapeId, Step, View,
+    Binding, BufferId, Product, RowStep, Rows, Schedule, ShapeId, Step, View, uses,
 };
 
 /// Products of one dispatch at most: a kernel binds two matrices.
@@ -25,6 +25,8 @@ const WIDEST_PROLOGUE: usize = 8192;
 pub struct Unit<'s> {
     /// Region: the step that gives the dispatch its name.
     pub name: &'s str,
+    /// Steps that it is, by index; what is drawn into it is not counted.
+    pub steps: Vec<usize>,
     pub work: Work<'s>,
 }
 
@@ -109,6 +111,7 @@ pub fn group(schedule: &Schedule, fusion: Fusion) -> Vec<Unit<'_>> {
         fusion,
         readers: readers(schedule),
         units: Vec::new(),
+        current: 0,
         held: HashMap::new(),
         stored: Vec::new(),
         fresh: None,
@@ -126,6 +129,8 @@ struct Grouper<'s> {
     /// Steps that read each buffer.
     readers: HashMap<BufferId, Vec<usize>>,
     units: Vec<Unit<'s>>,
+    /// The step that is being grouped.
+    current: usize,
     /// Row loops that their readers take over, by the buffer that is read.
     held: HashMap<BufferId, &'s RowStep>,
     /// Held loops whose other results have been stored.
@@ -139,6 +144,7 @@ struct Grouper<'s> {
 impl<'s> Grouper<'s> {
     fn step(&mut self, index: usize) {
         let schedule = self.schedule;
+        self.current = index;
         let scheduled = &schedule.steps[index];
         let name = scheduled.name.as_str();
         match &scheduled.step {
@@ -212,13 +218,14 @@ impl<'s> Grouper<'s> {
             Fusion::Whole | Fusion::Heads => PARTS,
             Fusion::Apart => 1,
         };
-        if let Some(Unit { work: Work::Product { parts, rows: known, .. }, .. }) =
+        if let Some(Unit { work: Work::Product { parts, rows: known, .. }, steps, .. }) =
             self.units.last_mut()
             && parts.len() < most
             && parts[0].activation == product.activation
             && *known == rows
         {
             parts.push(product);
+            steps.push(self.current);
             return;
         }
         self.materialise(name, |buffer| buffer == product.activation);
@@ -251,7 +258,8 @@ impl<'s> Grouper<'s> {
         if let Some((buffer, shape, out)) = self.partial
             && is_read(buffer)
         {
-            self.push(name, Work::Merge { shape, out });
+            let (steps, work) = (Vec::new(), Work::Merge { shape, out });
+            self.units.push(Unit { name, steps, work });
             self.partial = None;
         }
     }
@@ -263,8 +271,27 @@ impl<'s> Grouper<'s> {
         {
             self.materialise(name, |buffer| reads_buffer(step, buffer));
         }
-        self.units.push(Unit { name, work });
+        self.units.push(Unit { name, steps: vec![self.current], work });
     }
+}
+
+/// For each unit, the steps that it does: its own, and those drawn into it.
+pub fn covered(schedule: &Schedule, units: &[Unit<'_>]) -> Vec<Vec<usize>> {
+    let edges = uses::edges(schedule);
+    let own: HashSet<usize> = units.iter().flat_map(|unit| &unit.steps).copied().collect();
+    let cover = |unit: &Unit<'_>| {
+        let mut all: BTreeSet<usize> = BTreeSet::new();
+        let mut open = unit.steps.clone();
+        while let Some(step) = open.pop() {
+            // The runtime fills rotation tables at load.
+            let table = matches!(schedule.steps[step].step, Step::RopeTable { .. });
+            if !table && all.insert(step) {
+                open.extend(edges[step].iter().filter(|from| !own.contains(from)));
+            }
+        }
+        all.into_iter().collect()
+    };
+    units.iter().map(cover).collect()
 }
 
 /// What a loop is for: its quantised result, or its only result.

@@ -11,13 +11,14 @@ mod group;
 mod kernels;
 mod memory;
 pub mod predict;
+mod prune;
 
 use onebit_ir::Graph;
 use onebit_ir::verify::GraphInfo;
 use onebit_plan::abi::CacheForm;
 use onebit_plan::gpu::{
-    GPU_ROWS, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable, WINDOW_ALIGN,
-    record,
+    GPU_ROWS, GpuDispatch, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable,
+    WINDOW_ALIGN, record,
 };
 use onebit_shaders::{Kernel, Module, attention};
 use rayon::prelude::*;
@@ -30,6 +31,8 @@ use dispatch::Layout;
 use group::{Fusion, Unit};
 use kernels::{Arithmetic, Chosen, KernelSet};
 use memory::{Accesses, Arena, Resource};
+
+pub use prune::prune;
 
 /// What to compile for.
 #[derive(Clone, Copy, Debug)]
@@ -134,12 +137,16 @@ fn entry_of(
     let arena = Arena::plan(&accesses, &waits, |resource| bytes_of(schedule, resource));
     let caches = caches(schedule);
     let layout = Layout { schedule, store, arena: &arena, caches: &caches };
-    let names = units.iter().map(|unit: &Unit<'_>| unit.name).chain(std::iter::repeat("pick"));
-    let dispatches = chosen.into_iter().zip(&waits).zip(names).map(|((chosen, &wait), name)| {
-        let index = set.index(&chosen.kernel);
-        let Chosen { kernel, groups, operands } = chosen;
-        layout.dispatch((index, &kernel), (name, wait), groups, &operands)
-    });
+    let covered = group::covered(schedule, &units).into_iter().map(|steps| numbers(&steps));
+    let names = units.iter().map(|unit: &Unit<'_>| unit.name).zip(covered);
+    let names = names.chain(std::iter::repeat(("pick", Vec::new())));
+    let dispatches =
+        chosen.into_iter().zip(&waits).zip(names).map(|((chosen, &wait), (name, regions))| {
+            let index = set.index(&chosen.kernel);
+            let Chosen { kernel, groups, operands } = chosen;
+            let dispatch = layout.dispatch((index, &kernel), (name, wait), groups, &operands);
+            GpuDispatch { regions, ..dispatch }
+        });
     let entry = GpuEntry {
         name: format!("{}-{rows}{suffix}", schedule.name),
         max_rows: dispatch::u32_of(rows),
@@ -170,6 +177,11 @@ fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>]) {
             dispatch.kernel.clone().looking_ahead(dispatch.groups, words);
         dispatch.operands.next = Some((start, end));
     }
+}
+
+/// Steps as the plan counts them: they are its regions, in the same order in every entry.
+fn numbers(steps: &[usize]) -> Vec<u32> {
+    steps.iter().copied().map(dispatch::u32_of).collect()
 }
 
 /// Bytes of what lies in the arena.
@@ -217,8 +229,13 @@ fn modules(kernels: Vec<Kernel>) -> Result<(Vec<GpuKernel>, Vec<u8>), CompileErr
         let offset = segment.len() as u64;
         segment.extend(module.words.iter().flat_map(|word| word.to_le_bytes()));
         let length = segment.len() as u64 - offset;
-        let form =
-            |subgroup| GpuModule { offset, length, subgroup, features: module.features.clone() };
+        let form = |subgroup| GpuModule {
+            offset,
+            length,
+            subgroup,
+            shared: module.shared,
+            features: module.features.clone(),
+        };
         records.push(GpuKernel {
             modules: subgroups(&module.features).iter().copied().map(form).collect(),
             immediates: 4 * dispatch::u32_of(kernel.immediates.len()),

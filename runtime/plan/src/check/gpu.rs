@@ -15,6 +15,8 @@ const MODULE_LIMIT: u64 = 4 << 20;
 /// Invocations of a workgroup, and the largest subgroup that Vulkan knows.
 const WORKGROUP_LIMIT: u32 = 1024;
 const SUBGROUP_LIMIT: u32 = 128;
+/// Bytes that a workgroup shares: far above any device.
+const SHARED_LIMIT: u32 = 1 << 24;
 /// Workgroups in each direction: what every device can do.
 const GROUP_LIMIT: u32 = 65535;
 /// Rotation tables, and frequencies of one.
@@ -129,6 +131,11 @@ fn module(place: &str, module: &GpuModule, shaders: u64) -> Result<(), PlanError
         let expected = format!("a power of two up to {SUBGROUP_LIMIT}");
         return Err(PlanError::malformed(format!("subgroup of {place}"), expected, size));
     }
+    if module.shared > SHARED_LIMIT {
+        let (place, expected) =
+            (format!("shared memory of {place}"), format!("at most {SHARED_LIMIT} bytes"));
+        return Err(PlanError::malformed(place, expected, module.shared));
+    }
     if !module.features.is_sorted_by(|a, b| a < b) {
         let place = format!("features of {place}");
         return Err(PlanError::malformed(place, "each once, sorted", "another order"));
@@ -169,6 +176,13 @@ fn dispatch(
         if expected != found {
             return Err(PlanError::malformed(format!("{what} of {}", place()), expected, found));
         }
+    }
+    let ascending = dispatch.regions.is_sorted_by(|a, b| a < b);
+    let known = dispatch.regions.last().is_none_or(|&r| (r as usize) < manifest.regions.len());
+    if !ascending || !known {
+        let expected = format!("ascending indices of {} regions", manifest.regions.len());
+        let place = format!("regions of {}", place());
+        return Err(PlanError::malformed(place, expected, format!("{:?}", dispatch.regions)));
     }
     let weights = length_of(manifest, SegmentKind::Weights);
     if dispatch.weight_bytes > weights {

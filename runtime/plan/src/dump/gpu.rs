@@ -32,8 +32,12 @@ fn kernel(out: &mut String, kernel: &GpuKernel) -> fmt::Result {
     for module in &kernel.modules {
         let subgroup = module.subgroup.map_or("any".into(), |size| size.to_string());
         let (offset, length, features) = (module.offset, module.length, &module.features);
-        let line = "module offset";
-        writeln!(out, "    {line} {offset} bytes {length} subgroup {subgroup} needs {features:?}")?;
+        let shared = module.shared;
+        writeln!(
+            out,
+            "    module offset {offset} bytes {length} subgroup {subgroup} shared {shared} needs \
+             {features:?}"
+        )?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use super::load::{self, MemoryOf};
 
 /// Measures, checks and reports. A test whose tokens are wrong has no figure and fails the command.
 pub fn run(options: &Bench) -> Result<ExitCode, Failure> {
-    let plan = load::open(&options.machine.plan)?;
+    let plan = load::open(&options.machine)?;
     let slots = options.batch.max(1);
     let mut loaded = load::load(&plan, &options.machine, slots)?;
     let tests = measure_all(&mut loaded.session, options)?;

@@ -7,8 +7,9 @@
 
 mod array;
 mod memory;
-mod requirements;
+pub mod requirements;
 mod topology;
+mod trace;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,16 +18,20 @@ use onebit_cpu::barrier::Barrier;
 use onebit_cpu::{Isa, Kernels};
 use onebit_plan::PlanFile;
 use onebit_plan::abi::{EntryFn, KernelId, StepContext};
-use onebit_plan::manifest::{Entry, SegmentKind};
+use onebit_plan::manifest::{Entry, SegmentKind, TracedEntry};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use self::array::Array;
 use self::memory::{Code, Region};
+use self::requirements::{Here, Use};
+use self::trace::Recorder;
 use crate::Error;
+use crate::check;
 use crate::driver::npu::Context;
 use crate::driver::{Driver, Limits, Row, RowCheck};
 
 pub use topology::physical_cores;
+pub use trace::{Keep, TappedValue, TracedRegion};
 
 /// How to set a CPU driver up.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +48,8 @@ pub struct CpuDriver {
     check: RowCheck,
     /// `(max_rows, entry)`, ascending.
     entries: Vec<(usize, EntryFn)>,
+    /// `(max_rows, entry, index in the manifest)`, ascending.
+    traced: Vec<(usize, EntryFn, usize)>,
     pool: ThreadPool,
     threads: usize,
     instruction_set: Isa,
@@ -74,10 +81,12 @@ impl CpuDriver {
     pub fn load(plan: Arc<PlanFile>, options: CpuOptions) -> Result<Self, Error> {
         let manifest = plan.manifest();
         let kernels = Kernels::detect();
-        requirements::check(manifest)?;
         let threads = options.threads.unwrap_or_else(physical_cores).get();
+        let least = Use::least(manifest, threads);
+        check::refuse(&requirements::assess(manifest, &Here::detect(), least))?;
         let code = Code::map(plan.segment(SegmentKind::CpuCode))?;
         let entries = entry_table(&code, &manifest.entries);
+        let traced = traced_table(&code, &manifest.traced);
         let max_rows = entries.last().map_or(0, |&(max_rows, _)| max_rows);
         let memory = manifest.memory;
         let slots = options.slots.clamp(1, memory.slots);
@@ -94,10 +103,11 @@ impl CpuDriver {
             limits,
             check: RowCheck::new(limits),
             entries,
+            traced,
             pool: start_team(threads)?,
             threads,
             instruction_set: kernels.isa(),
-            kernels: kernels.addresses().into(),
+            kernels: addresses(&kernels),
             barrier: Box::new(Barrier::new(threads as u32)),
             arena: Region::reserve("scratch buffers", memory.arena)?,
             private: Region::reserve("threads' scratch", private_stride * threads as u64)?,
@@ -141,6 +151,43 @@ impl CpuDriver {
         self.instruction_set
     }
 
+    /// Runs a step as [`Driver::step`] does, with the same bits in logits and cache, through the
+    /// plan's traced entry: slower, because the team waits after every region, and with
+    /// allocations. Times are good for comparing regions with each other; their sum is more than
+    /// an ordinary step takes.
+    ///
+    /// # Errors
+    /// As [`Driver::step`]; a plan without traced entries; a row to keep that the step has not.
+    pub fn trace(
+        &mut self,
+        rows: &[Row],
+        logits: &mut [f32],
+        keep: Keep,
+    ) -> Result<Vec<TracedRegion>, Error> {
+        self.check.check(rows, logits.len())?;
+        if let Keep::Row(row) = keep
+            && row >= rows.len()
+        {
+            return Err(Error::Rows { rows: row + 1, max_rows: rows.len() });
+        }
+        self.fill_rows(rows);
+        let fits = self.traced.partition_point(|&(max_rows, ..)| max_rows < rows.len());
+        let Some(&(_, entry, index)) = self.traced.get(fits) else { return Err(Error::NotTraced) };
+        let plan = Arc::clone(&self.plan);
+        let recorder = Recorder::new(&plan.manifest().traced[index], keep, &self.outputs);
+        let trace = (&raw const recorder).cast();
+        let context = StepContext { trace, ..self.context(logits) };
+        self.run(entry, context)?;
+        Ok(recorder.finish())
+    }
+
+    /// Runs an entry on the team.
+    fn run(&self, entry: EntryFn, shared: StepContext) -> Result<(), Error> {
+        let team = Team { shared, private_stride: self.private_stride };
+        self.pool.broadcast(|worker| team.run(entry, worker.index()));
+        self.array.as_ref().and_then(|array| array.take_failure()).map_or(Ok(()), Err)
+    }
+
     /// Lays the rows out as the arrays that entries read.
     fn fill_rows(&mut self, rows: &[Row]) {
         self.tokens.clear();
@@ -177,6 +224,7 @@ impl CpuDriver {
                 .array
                 .as_deref()
                 .map_or(std::ptr::null(), |array| (&raw const *array).cast()),
+            trace: std::ptr::null(),
             rows: self.tokens.len() as u32,
             output_rows: self.outputs.len() as u32,
             thread: 0,
@@ -196,9 +244,8 @@ impl Driver for CpuDriver {
         // The check bounds the rows by the last entry's.
         let fits = self.entries.partition_point(|&(max_rows, _)| max_rows < rows.len());
         let (_, entry) = self.entries[fits];
-        let team = Team { shared: self.context(logits), private_stride: self.private_stride };
-        self.pool.broadcast(|worker| team.run(entry, worker.index()));
-        self.array.as_ref().and_then(|array| array.take_failure()).map_or(Ok(()), Err)
+        let context = self.context(logits);
+        self.run(entry, context)
     }
 }
 
@@ -232,6 +279,24 @@ fn entry_table(code: &Code, entries: &[Entry]) -> Vec<(usize, EntryFn)> {
         .collect();
     table.sort_by_key(|&(max_rows, _)| max_rows);
     table
+}
+
+/// Traced entries by the rows they hold.
+fn traced_table(code: &Code, entries: &[TracedEntry]) -> Vec<(usize, EntryFn, usize)> {
+    let mut table: Vec<_> = entries
+        .iter()
+        .enumerate()
+        .map(|(at, entry)| (entry.max_rows as usize, code.entry(entry.offset as usize), at))
+        .collect();
+    table.sort_by_key(|&(max_rows, ..)| max_rows);
+    table
+}
+
+/// Microkernels by slot; what notes the steps of traced entries is ours.
+fn addresses(kernels: &Kernels) -> Box<[*const u8]> {
+    let mut all = kernels.addresses();
+    all[KernelId::Trace.slot()] = trace::note as *const u8;
+    all.into()
 }
 
 fn start_team(threads: usize) -> Result<ThreadPool, Error> {

@@ -18,7 +18,7 @@ use xrt_sys::ert;
 use super::command::{self, CALLS_PER_CHAIN, COMMAND_BYTES};
 use super::error::{CommandState, MemoryLimit, NpuError};
 use super::ioctl::{Errno, Ioctl, MappingId};
-use super::{BufferId, COMPUTE_ROWS, Call, Context, ProgramId, ROWS};
+use super::{BufferId, COMPUTE_ROWS, Call, Context, ProgramId, ROWS, stream};
 
 /// How long a command may take. The driver itself stops one that makes no progress far earlier.
 const PATIENCE_MILLISECONDS: u32 = 60_000;
@@ -33,6 +33,8 @@ const OPERATIONS_PER_CYCLE: u32 = 2048;
 pub struct IoctlContext<D: Ioctl> {
     driver: D,
     heap: Heap,
+    /// Columns of the array that the design takes.
+    columns: u16,
     /// Handle of the hardware context.
     context: u32,
     /// Handle of the timeline of its commands.
@@ -110,6 +112,7 @@ impl<D: Ioctl> IoctlContext<D> {
         let mut context = IoctlContext {
             driver,
             heap,
+            columns: partition.column_width,
             context: created.handle,
             timeline: created.syncobj,
             wait: Wait::Command,
@@ -362,11 +365,8 @@ impl<D: Ioctl> Context for IoctlContext<D> {
 
     fn program(&mut self, txn: &[u8]) -> Result<ProgramId, NpuError> {
         self.check_alive()?;
-        // A TXN's fourth word is its length; the firmware believes it.
-        let length = txn.get(12..16).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
-        if !txn.len().is_multiple_of(4) || length.map(u64::from) != Some(txn.len() as u64) {
-            return Err(NpuError::Instructions { bytes: txn.len() });
-        }
+        // The firmware believes what it is given.
+        stream::check(txn, self.columns)?;
         let program = self.create_in_heap(txn)?;
         self.programs.push(program);
         Ok(ProgramId(self.programs.len() - 1))
@@ -417,17 +417,24 @@ fn check_array<D: Ioctl>(driver: &mut D, columns: u16) -> Result<u32, NpuError> 
     let mut get = GetInfo { query: query::ARRAY_METADATA, bytes, buffer: 0 };
     let memory: &mut [&mut [u8]] = &mut [bytes_of_mut(&mut metadata)];
     call(driver, "describe the array", accel::GET_INFO, &mut get, memory)?;
-    let fits = metadata.columns >= columns;
-    if !fits || (metadata.rows, metadata.core.rows) != (ROWS, COMPUTE_ROWS) {
-        return Err(NpuError::OtherArray {
-            needs: format!("{columns} columns of {ROWS} tiles, {COMPUTE_ROWS} of them for cores"),
-            has: format!(
-                "{} columns of {} tiles, {} of them for cores",
-                metadata.columns, metadata.rows, metadata.core.rows
-            ),
-        });
-    }
+    let found = [metadata.columns, metadata.rows, metadata.core.rows];
+    fitting(Ok(found), columns)?;
     Ok(u32::from(columns) * u32::from(COMPUTE_ROWS))
+}
+
+/// Whether an array of so many columns, rows and rows with cores has room for a design.
+///
+/// # Errors
+/// [`NpuError::OtherArray`], or the driver's when it does not say.
+pub(super) fn fitting(found: Result<[u16; 3], Errno>, columns: u16) -> Result<(), NpuError> {
+    let found = found.map_err(|errno| NpuError::of_driver("describe the array", errno, None))?;
+    let [has, rows, cores] = found;
+    if has >= columns && (rows, cores) == (ROWS, COMPUTE_ROWS) {
+        return Ok(());
+    }
+    let needs = format!("{columns} columns of {ROWS} tiles, {COMPUTE_ROWS} of them for cores");
+    let has = format!("{has} columns of {rows} tiles, {cores} of them for cores");
+    Err(NpuError::OtherArray { needs, has })
 }
 
 fn create_heap<D: Ioctl>(driver: &mut D) -> Result<Heap, NpuError> {
@@ -504,8 +511,11 @@ fn map<D: Ioctl>(
     })
 }
 
-/// How much memory this process may lock.
+/// How much memory this process may lock: any, where it has the right to (`CAP_IPC_LOCK`).
 pub(super) fn memory_limit() -> MemoryLimit {
     use rustix::process::{Resource, getrlimit};
+    if super::probe::may_lock(std::path::Path::new("/proc")) {
+        return MemoryLimit::Unlimited;
+    }
     getrlimit(Resource::Memlock).current.map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes)
 }

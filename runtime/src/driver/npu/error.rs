@@ -48,8 +48,11 @@ pub enum NpuError {
     #[error("the configuration of the array: {0}")]
     Image(#[from] WriteError),
     /// Instructions that are not a TXN.
-    #[error("{bytes} bytes of instructions that are not a TXN of that length")]
-    Instructions { bytes: usize },
+    #[error("instructions for the array: {0}")]
+    Instructions(ParseError),
+    /// A TXN that does more than run on the context's own array.
+    #[error("instructions for the array: expected {expected}, found {found}")]
+    Stream { expected: String, found: String },
     /// A buffer of no bytes, or of more than there can be.
     #[error("a buffer of {bytes} bytes")]
     Size { bytes: u64 },
@@ -124,7 +127,7 @@ impl NpuError {
                 "look for amdxdna in `dmesg`".into()
             }
             Self::OtherArray { .. } => "run on the CPU with `--device cpu`".into(),
-            Self::Xclbin(_) | Self::Image(_) | Self::Instructions { .. } => {
+            Self::Xclbin(_) | Self::Image(_) | Self::Instructions(_) | Self::Stream { .. } => {
                 "use onebitc and onebit-rt of the same release: compile the GGUF again".into()
             }
             Self::Command { state: CommandState::New, .. } => {

@@ -17,11 +17,18 @@ mod error;
 mod hardware;
 mod ioctl;
 pub mod probe;
+pub mod requirements;
 #[cfg(feature = "npu-emu")]
 pub mod software;
+mod stream;
 
 #[cfg(all(test, feature = "npu-emu"))]
 mod tests;
+
+use onebit_plan::PlanFile;
+use onebit_plan::manifest::SegmentKind;
+
+use crate::Error;
 
 pub use context::IoctlContext;
 pub use error::{CommandState, LOCKED_HELP, MemoryLimit, NpuError};
@@ -93,7 +100,8 @@ pub trait Context: Send {
     /// in units of 32 KiB.
     ///
     /// # Errors
-    /// [`NpuError::Instructions`] for bytes that are no TXN; no room in the heap;
+    /// [`NpuError::Instructions`] for bytes that are no TXN; [`NpuError::Stream`] for one that is
+    /// for another array or asks for more than registers and buffers; no room in the heap;
     /// [`NpuError::Lost`] after a failed run.
     fn program(&mut self, txn: &[u8]) -> Result<ProgramId, NpuError>;
 
@@ -117,6 +125,19 @@ pub fn open(device: Device, xclbin: &[u8]) -> Result<Box<dyn Context>, NpuError>
         Device::Hardware => open_hardware(xclbin),
         Device::Emulator => open_emulator(xclbin),
     }
+}
+
+/// A context for the products of a plan.
+///
+/// # Errors
+/// A plan without any; less memory that may be locked than they need; as of [`open`].
+pub fn open_for(device: Device, plan: &PlanFile) -> Result<Box<dyn Context>, Error> {
+    let Some(part) = &plan.manifest().array else { return Err(Error::NoArrayProducts) };
+    match device {
+        Device::Hardware => requirements::lockable(part, probe::memory_limit())?,
+        Device::Emulator => {}
+    }
+    Ok(open(device, plan.segment(SegmentKind::ArrayConfiguration))?)
 }
 
 #[cfg(target_os = "linux")]

@@ -97,6 +97,7 @@ mod tests {
                 tick: 1.0,
                 tick_bits: 64,
                 heap: 0,
+                memory: 0,
             },
             subgroups: Subgroups { size: 32, min: 32, max: 32, per_workgroup: 32 },
             features: Vec::new(),

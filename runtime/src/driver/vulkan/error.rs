@@ -26,6 +26,12 @@ pub enum GpuError {
     /// A window that the device's shaders cannot see as a whole.
     #[error("{what} needs a window of {bytes} bytes, the device {device} allows {most}")]
     Window { what: String, bytes: u64, device: String, most: u64 },
+    /// A buffer that the device cannot have.
+    #[error("the buffer for {what} has {bytes} bytes, the device {device} allows {most}")]
+    Buffer { what: &'static str, bytes: u64, device: String, most: u64 },
+    /// More than all of the device's memory.
+    #[error("the plan needs {bytes} bytes of memory, the device {device} has {most}")]
+    Room { bytes: u64, device: String, most: u64 },
 }
 
 impl GpuError {
@@ -51,7 +57,7 @@ impl GpuError {
                  `--device cpu`"
                     .into()
             }
-            Self::Window { .. } => {
+            Self::Window { .. } | Self::Buffer { .. } | Self::Room { .. } => {
                 "use fewer sequences or compile with a smaller `--ctx` if it is the cache, choose \
                  another device with `--gpu`, or run with `--device cpu`"
                     .into()

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use onebit_plan::PlanFile;
-use onebit_plan::gpu::{GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuWindow};
+use onebit_plan::fit::Scale;
+use onebit_plan::gpu::{GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan};
 use onebit_plan::manifest::SegmentKind;
 use onebit_vulkan::{Device, DeviceInfo, Inspect, Pipeline, PipelineCache, PipelineDesc};
 use rayon::prelude::*;
@@ -36,14 +37,6 @@ fn multiplies_halves(module: &GpuModule) -> bool {
     module.features.contains(&GpuFeature::CooperativeF16)
 }
 
-/// Sizes that turn a plan's windows into the runtime's.
-#[derive(Clone, Copy)]
-pub(super) struct Scale {
-    pub(super) slots: u64,
-    pub(super) context: u64,
-    pub(super) vocabulary: u64,
-}
-
 /// Chooses modules and entries. Entries of matrices that are not wanted, or that the device has
 /// no matrices for, are no matter for a note: the plan has others for their rows.
 ///
@@ -55,23 +48,11 @@ pub(super) fn select<'a>(
     scale: Scale,
     matrices: Matrices,
 ) -> Result<Selection<'a>, GpuError> {
-    let modules: Vec<_> = plan
-        .kernels
-        .iter()
-        .map(|kernel| {
-            let allowed = |it: &&GpuModule| matrices == Matrices::Auto || !multiplies_halves(it);
-            let mut modules = kernel.modules.iter().filter(allowed);
-            modules.find(|module| lacks(kernel, module, info).is_empty())
-        })
-        .collect();
+    let modules = modules(plan, info, matrices);
     let (mut entries, mut notes) = (Vec::<&GpuEntry>::new(), Vec::new());
     let mut too_long = None;
-    let spare = |entry: &GpuEntry| {
-        let has = info.features.contains(&GpuFeature::CooperativeF16);
-        (matrices == Matrices::Never || !has) && needs_halves(plan, entry)
-    };
     for entry in &plan.entries {
-        if spare(entry) {
+        if is_spare(plan, entry, info, matrices) {
             continue;
         }
         if let Some(kernel) = missing(plan, entry, &modules) {
@@ -90,6 +71,38 @@ pub(super) fn select<'a>(
     }
 }
 
+/// By kernel: the first module that fits.
+pub(super) fn modules<'a>(
+    plan: &'a GpuPlan,
+    info: &DeviceInfo,
+    matrices: Matrices,
+) -> Vec<Option<&'a GpuModule>> {
+    let capabilities = info.capabilities();
+    let fits = |kernel: &'a GpuKernel| {
+        let mut modules = allowed(kernel, matrices);
+        modules.find(|module| capabilities.lacks(kernel, module).is_empty())
+    };
+    plan.kernels.iter().map(fits).collect()
+}
+
+/// The modules of a kernel that may be taken.
+pub(super) fn allowed(kernel: &GpuKernel, matrices: Matrices) -> impl Iterator<Item = &GpuModule> {
+    let allowed = move |it: &&GpuModule| matrices == Matrices::Auto || !multiplies_halves(it);
+    kernel.modules.iter().filter(allowed)
+}
+
+/// Whether nobody asked for the entry: it is of matrices that are not wanted or not there, and
+/// the plan has another for its rows.
+pub(super) fn is_spare(
+    plan: &GpuPlan,
+    entry: &GpuEntry,
+    info: &DeviceInfo,
+    matrices: Matrices,
+) -> bool {
+    let has = info.features.contains(&GpuFeature::CooperativeF16);
+    (matrices == Matrices::Never || !has) && needs_halves(plan, entry)
+}
+
 /// Whether an entry has a kernel that runs by matrices of f16 only.
 fn needs_halves(plan: &GpuPlan, entry: &GpuEntry) -> bool {
     let kernels = entry.dispatches.iter().map(|dispatch| &plan.kernels[dispatch.kernel as usize]);
@@ -106,31 +119,13 @@ fn missing<'a>(
     kernels.filter(|&kernel| modules[kernel].is_none()).map(|kernel| &plan.kernels[kernel]).next()
 }
 
-/// What a module needs and the device has not.
-fn lacks(kernel: &GpuKernel, module: &GpuModule, info: &DeviceInfo) -> Vec<String> {
-    let features = module.features.iter().filter(|feature| !info.features.contains(feature));
-    let mut lacks: Vec<String> = features.map(|feature| format!("{feature:?}")).collect();
-    let sizes = info.subgroups.min..=info.subgroups.max;
-    if let Some(size) = module.subgroup.filter(|size| !sizes.contains(size)) {
-        lacks.push(format!("subgroups of {size}"));
-    }
-    // The number of subgroups is limited where their size is asked for only.
-    let limits = &info.limits;
-    let most = module.subgroup.map_or(limits.invocations, |size| {
-        limits.invocations.min(size.saturating_mul(info.subgroups.per_workgroup))
-    });
-    if kernel.workgroup > most {
-        lacks.push(format!("workgroups of {}", kernel.workgroup));
-    }
-    if kernel.immediates > info.limits.immediates {
-        lacks.push(format!("{} bytes of immediates", kernel.immediates));
-    }
-    lacks
-}
-
 /// Why no module of a kernel fits.
 fn explain(kernel: &GpuKernel, info: &DeviceInfo) -> String {
-    let reasons = kernel.modules.iter().map(|module| lacks(kernel, module, info).join(" and "));
+    let capabilities = info.capabilities();
+    let reasons = kernel.modules.iter().map(|module| {
+        let lacks = capabilities.lacks(kernel, module);
+        lacks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+    });
     format!("kernel {} lacks {}", kernel.name, reasons.collect::<Vec<_>>().join(", or "))
 }
 
@@ -143,18 +138,10 @@ fn long_window(
 ) -> Option<GpuError> {
     let most = info.limits.storage_range;
     entry.dispatches.iter().find_map(|dispatch| {
-        let bytes = |window: &GpuWindow| match *window {
-            GpuWindow::Weights { length, .. } | GpuWindow::Arena { length, .. } => length,
-            GpuWindow::Cache { length, .. } => length * scale.slots,
-            GpuWindow::Rope { table } => {
-                8 * scale.context * plan.tables[table as usize].frequencies.len() as u64
-            }
-            GpuWindow::Step => 0,
-            GpuWindow::Logits => 4 * scale.vocabulary * u64::from(entry.max_rows),
-        };
-        let long = dispatch.windows.iter().find(|window| bytes(window) > most)?;
-        let device = info.name.clone();
-        Some(GpuError::Window { what: dispatch.region.clone(), bytes: bytes(long), device, most })
+        let lengths = dispatch.windows.iter().map(|it| entry.window_bytes(plan, it, scale));
+        let bytes = lengths.into_iter().find(|bytes| *bytes > most)?;
+        let (what, device) = (dispatch.region.clone(), info.name.clone());
+        Some(GpuError::Window { what, bytes, device, most })
     })
 }
 

@@ -13,6 +13,7 @@ mod kernels;
 mod pieces;
 mod profile;
 mod record;
+pub mod requirements;
 mod rope;
 mod store;
 mod trial;
@@ -27,7 +28,6 @@ use onebit_vulkan::{
     Buffer, Commands, Device, DeviceInfo, Instance, Pipeline, Place, Ticket, Validation,
 };
 
-use self::kernels::Scale;
 use self::record::{Buffers, Clock};
 use crate::Error;
 use crate::driver::{Driver, Limits, Row, RowCheck};
@@ -99,6 +99,14 @@ pub struct VulkanDriver {
     instance: Instance,
 }
 
+/// Whether a device has what every plan needs.
+///
+/// # Errors
+/// [`GpuError::Vulkan`] with what it lacks.
+fn able(info: &DeviceInfo) -> Result<(), GpuError> {
+    Ok(info.able()?)
+}
+
 struct Entry {
     max_rows: usize,
     /// Place among the plan's entries.
@@ -145,9 +153,9 @@ impl VulkanDriver {
         let device = choose::choose(&instance, &options.device)?.open()?;
         let slots = options.slots.clamp(1, manifest.memory.slots);
         let (vocabulary, context) = (manifest.model.vocabulary, manifest.model.context);
-        let scale =
-            Scale { slots: slots.into(), context: context.into(), vocabulary: vocabulary.into() };
-        let mut selection = kernels::select(gpu, device.info(), scale, options.matrices)?;
+        let scale = requirements::scale(manifest, slots);
+        let fit = requirements::fit(gpu, device.info(), scale, options.matrices)?;
+        let mut selection = fit.selection;
         let folder = options.cache.as_deref();
         let pipelines = kernels::pipelines(&device, &plan, gpu, &mut selection, folder)?;
         let buffers = Buffers::new(&device, &plan, gpu, &selection.entries, scale)?;

@@ -50,7 +50,7 @@ impl Pieces {
 }
 
 /// Ranges of at most `most` bytes, where no window is longer, that hold all windows whole.
-fn partition(mut windows: Vec<Range<u64>>, most: u64) -> Vec<Range<u64>> {
+pub(super) fn partition(mut windows: Vec<Range<u64>>, most: u64) -> Vec<Range<u64>> {
     windows.sort_unstable_by_key(|window| (window.start, window.end));
     // Windows that overlap, joined.
     let mut joined: Vec<Range<u64>> = Vec::new();

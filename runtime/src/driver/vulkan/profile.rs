@@ -17,6 +17,8 @@ pub struct Profile {
     pub dispatches: Vec<Measured>,
     /// Seconds of the whole step on the device: the median of all runs.
     pub seconds: f64,
+    /// When each dispatch ended in the run that took just so long: seconds from its begin.
+    pub ends: Vec<f64>,
 }
 
 /// A dispatch's time.
@@ -71,8 +73,11 @@ impl VulkanDriver {
             });
         }
         let whole = times.iter().filter_map(|times| times.last().copied()).collect();
+        let whole = median(whole)?;
+        let run = times.iter().find(|times| times.last() == Some(&whole));
+        let ends = run.into_iter().flatten().skip(1).map(|end| end / 1e9).collect();
         let (name, max_rows) = (entry.name.clone(), entry.max_rows);
-        Ok(Profile { entry: name, max_rows, dispatches, seconds: median(whole)? / 1e9 })
+        Ok(Profile { entry: name, max_rows, dispatches, seconds: whole / 1e9, ends })
     }
 }
 

@@ -4,14 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use onebit_plan::PlanFile;
+use onebit_plan::fit::Scale;
 use onebit_plan::gpu::{GpuEntry, GpuPlan, GpuWindow, WINDOW_ALIGN, step};
 use onebit_plan::manifest::SegmentKind;
 use onebit_vulkan::{
     Buffer, Commands, Device, Pipeline, Place, Recorder, Transfer, VulkanError, Window,
 };
 
-use super::kernels::Scale;
 use super::pieces::Pieces;
+use super::requirements::{cache_windows, weight_windows};
 use super::rope;
 
 /// All that dispatches see.
@@ -42,21 +43,10 @@ impl Buffers {
         entries: &[&GpuEntry],
         scale: Scale,
     ) -> Result<Self, VulkanError> {
-        let windows =
-            || entries.iter().flat_map(|entry| &entry.dispatches).flat_map(|it| it.windows.iter());
-        let weights = windows().filter_map(|window| match *window {
-            GpuWindow::Weights { offset, length } => Some(offset..offset + length),
-            _ => None,
-        });
-        let slots = scale.slots;
-        let cache = windows().filter_map(|window| match *window {
-            GpuWindow::Cache { offset, length } => Some(slots * offset..slots * (offset + length)),
-            _ => None,
-        });
         let mut transfer = Transfer::new(device);
-        let weights = Pieces::new(device, "weights", weights.collect())?;
+        let weights = Pieces::new(device, "weights", weight_windows(entries))?;
         upload(&mut transfer, &weights, file.segment(SegmentKind::Weights))?;
-        let cache = Pieces::new(device, "key/value cache", cache.collect())?;
+        let cache = Pieces::new(device, "key/value cache", cache_windows(entries, scale))?;
         for (_, buffer) in cache.iter() {
             transfer.clear(&buffer.window())?;
         }
@@ -79,7 +69,7 @@ impl Buffers {
         let logits = Buffer::new(device, "logits", u64::from(rows) * row, Place::Device)?;
         let step = Buffer::new(device, "step", 4 * step::COUNT as u64, Place::Shared)?;
         step.write(0, &[0; 4 * step::COUNT])?;
-        Ok(Self { weights, cache, arena, ropes, step, logits, slots, row })
+        Ok(Self { weights, cache, arena, ropes, step, logits, slots: scale.slots, row })
     }
 
     /// Bytes of weights on the device.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::sample::{self, Watch};
 use super::{PROMPT, Subject};
-use crate::process::{capture, describe_short};
+use crate::process::{capture, describe_short, keys_of};
 
 /// Prompt tokens of the prefill figure.
 const PROMPT_TOKENS: &str = "512";
@@ -53,6 +53,7 @@ impl Ours {
     fn command(&self, verb: &str, threads: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(verb).arg(&self.plan).args(["-t", threads]);
+        command.arg("--keys").arg(keys_of(&self.plan));
         command
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::sample;
 use crate::models::{self, MODELS, SMOLLM2};
-use crate::process::{run, workspace};
+use crate::process::{keys_of, run, workspace};
 
 pub struct Subject {
     pub name: String,
@@ -30,6 +30,7 @@ impl Subject {
         let plan = folder.join(stem).with_added_extension("plan");
         let mut compile = Command::new(programs.join("onebitc"));
         compile.arg("compile").arg(&gguf).arg("-o").arg(&plan);
+        compile.arg("--keys").arg(keys_of(&plan));
         let finished = sample::run_once(compile)?;
         Ok(Self {
             name: stem.to_string_lossy().into_owned(),

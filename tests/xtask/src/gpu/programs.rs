@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::subject::Subject;
 use super::{Options, Place};
 use crate::bench::median;
-use crate::process::{Ended, describe, describe_short, run_limited};
+use crate::process::{Ended, describe, describe_short, keys_of, run_limited};
 
 /// Tokens that a sequence of the batch test begins with, on both sides.
 const SEED_TOKENS: usize = 8;
@@ -143,6 +143,7 @@ impl<'a> Programs<'a> {
         let unfinished = plan.with_added_extension("tmp");
         let mut command = Command::new(self.folder.join("onebitc"));
         command.arg("compile").arg(&subject.gguf).arg("-o").arg(&unfinished);
+        command.arg("--keys").arg(keys_of(plan));
         command.args(["--ctx", &options.ctx.to_string()]);
         command.args(["--batch", &options.sequences.to_string()]);
         if let Some(target) = &options.target {
@@ -159,6 +160,7 @@ impl<'a> Programs<'a> {
     pub fn our_command(&self, verb: &str, plan: &Path, place: Place) -> Command {
         let mut command = Command::new(self.folder.join("onebit-rt"));
         command.arg(verb).arg(plan);
+        command.arg("--keys").arg(keys_of(plan));
         command.args(["--device", if place == Place::Cpu { "cpu" } else { "vulkan" }]);
         if let Some(threads) = self.options.threads {
             command.args(["-t", &threads.to_string()]);

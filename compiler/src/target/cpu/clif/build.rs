@@ -3,9 +3,10 @@
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, Function, InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{self, Function, InstBuilder, MemFlagsData, SourceLoc, Value, types};
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{Final, MachSrcLoc};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use target_lexicon::Triple;
 
@@ -23,6 +24,26 @@ const X86_FEATURES: &[(&str, &[&str])] = &[
     ("bmi2", &["has_bmi2"]),
     ("lzcnt", &["has_lzcnt"]),
 ];
+
+/// Code of a function.
+pub struct Code {
+    pub bytes: Vec<u8>,
+    /// What its parts were made for, ascending.
+    pub places: Vec<Place>,
+}
+
+/// Bytes of a function between two marks that the generator set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub start: u32,
+    pub end: u32,
+    pub mark: u32,
+}
+
+/// Marks the code that follows, see [`Place`].
+pub fn mark(b: &mut FunctionBuilder<'_>, mark: u32) {
+    b.set_srcloc(SourceLoc::new(mark));
+}
 
 /// A code generator for one instruction set.
 pub struct Machine {
@@ -73,7 +94,7 @@ impl Machine {
         name: &str,
         signature: ir::Signature,
         body: impl FnOnce(&mut FunctionBuilder<'_>, &[Value]),
-    ) -> Result<Vec<u8>, CompileError> {
+    ) -> Result<Code, CompileError> {
         let error = |reason: String| CompileError::Codegen { function: name.into(), reason };
         let mut function = Function::with_name_signature(ir::UserFuncName::default(), signature);
         let mut b = FunctionBuilder::new(&mut function, &mut self.context);
@@ -90,7 +111,14 @@ impl Machine {
             .compile(self.isa.as_ref(), &mut ControlPlane::default())
             .map_err(|e| error(format!("{:?}", e.inner)))?;
         if compiled.buffer.relocs().is_empty() {
-            Ok(compiled.code_buffer().to_vec())
+            let sources = compiled.buffer.get_srclocs_sorted().iter();
+            let marked = sources.filter(|source| !source.loc.is_default());
+            let place = |source: &MachSrcLoc<Final>| Place {
+                start: source.start,
+                end: source.end,
+                mark: source.loc.bits(),
+            };
+            Ok(Code { bytes: compiled.code_buffer().to_vec(), places: marked.map(place).collect() })
         } else {
             Err(error("the code needs a relocation".into()))
         }

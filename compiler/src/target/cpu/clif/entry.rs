@@ -9,9 +9,9 @@ use std::mem::offset_of;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, SigRef, Signature, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
-use onebit_plan::abi::{KernelId, StepContext};
+use onebit_plan::abi::{KernelId, StepContext, TRACE_START};
 
-use super::build::{Machine, for_range, int, memory, offset};
+use super::build::{Code, Machine, for_range, int, mark, memory, offset};
 use crate::error::CompileError;
 use crate::schedule::repack::WeightStore;
 use crate::schedule::steps::{
@@ -34,20 +34,29 @@ pub struct EntryInput<'a> {
     pub array_products: &'a HashMap<usize, (u64, usize)>,
     /// Code-segment offset of each rope table's frequencies.
     pub tables: &'a [u64],
+    pub tracing: Tracing,
+}
+
+/// Whether an entry tells the runtime of its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracing {
+    Off,
+    /// The team waits after every step, and calls [`KernelId::Trace`].
+    EachStep,
 }
 
 /// Compiles the entry. Its only parameter is the address of the [`StepContext`].
-pub fn entry_function(
-    machine: &mut Machine,
-    input: &EntryInput<'_>,
-) -> Result<Vec<u8>, CompileError> {
+pub fn entry_function(machine: &mut Machine, input: &EntryInput<'_>) -> Result<Code, CompileError> {
     let mut signature = Signature::new(machine.call_conv());
     signature.params.push(AbiParam::new(types::I64));
     let name = input.schedule.name;
     machine.compile(name, signature, |b, params| {
         let mut program = Program::new(b, input, params[0]);
+        program.trace(b, TRACE_START);
         for (index, scheduled) in input.schedule.steps.iter().enumerate() {
+            mark(b, u32::try_from(index).expect("steps fit u32"));
             program.step(b, index, &scheduled.step);
+            program.trace(b, u32::try_from(index).expect("steps fit u32"));
         }
     })
 }
@@ -69,6 +78,7 @@ fn kernel_parameters(kernel: KernelId) -> &'static str {
         KernelId::Matmul(_) => "pppiiiii",
         KernelId::Gather(_) => "pppiiii",
         KernelId::Array => "ppippi",
+        KernelId::Trace => "pi",
     }
 }
 
@@ -139,7 +149,8 @@ impl<'a> Program<'a> {
         if step.rows() == Rows::Outputs && !self.at_outputs {
             self.return_without_outputs(b);
         }
-        if self.input.barriers[index] {
+        // A traced entry has waited after the step before.
+        if self.input.barriers[index] && self.input.tracing == Tracing::Off {
             self.call(b, KernelId::Barrier, &[self.context]);
         }
         match step {
@@ -197,6 +208,18 @@ impl<'a> Program<'a> {
                 let shape = offset(b, self.code, narrow(self.input.shapes[*shape]));
                 let (q, out) = (self.address(b, q), self.address(b, out));
                 self.call(b, KernelId::Attention, &[self.context, shape, q, out]);
+            }
+        }
+    }
+
+    /// Tells the runtime, where it wants to know, that the team has done a step.
+    fn trace(&mut self, b: &mut FunctionBuilder<'_>, step: u32) {
+        match self.input.tracing {
+            Tracing::Off => {}
+            Tracing::EachStep => {
+                self.call(b, KernelId::Barrier, &[self.context]);
+                let step = b.ins().iconst(types::I64, i64::from(step));
+                self.call(b, KernelId::Trace, &[self.context, step]);
             }
         }
     }

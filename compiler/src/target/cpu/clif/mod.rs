@@ -6,6 +6,6 @@ mod math;
 mod quantise;
 mod rows;
 
-pub use build::Machine;
-pub use entry::{EntryInput, entry_function};
+pub use build::{Machine, Place};
+pub use entry::{EntryInput, Tracing, entry_function};
 pub use rows::row_function;

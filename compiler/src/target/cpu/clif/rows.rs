@@ -17,7 +17,7 @@ use onebit_plan::abi::{
     refinement_limit,
 };
 
-use super::build::{Machine, for_range, indexed, int, memory, offset, splat};
+use super::build::{Code, Machine, for_range, indexed, int, memory, offset, splat};
 use super::math::{function, softcap, sum_lanes};
 use super::quantise::{self, RecordRow};
 use crate::error::CompileError;
@@ -31,7 +31,7 @@ pub fn row_function(
     machine: &mut Machine,
     name: &str,
     program: &RowProgram,
-) -> Result<Vec<u8>, CompileError> {
+) -> Result<Code, CompileError> {
     if !program.width.is_multiple_of(LANES) {
         return Err(CompileError::RowWidth { width: program.width });
     }

@@ -1,9 +1,9 @@
 //! Vulkan: the loader, its drivers, and what each device has of what plans may need.
 
+use super::{Finding, Roots};
+use crate::driver::vulkan::api::{DeviceInfo, DeviceKind, Instance, Validation, VulkanError};
+use crate::machine::names;
 use onebit_plan::gpu::GpuFeature;
-use onebit_rt::driver::vulkan::api::{DeviceInfo, DeviceKind, Instance, Validation, VulkanError};
-
-use super::{Finding, Roots, names};
 
 /// What modules may ask for, with what goes without.
 const FEATURES: [(GpuFeature, &str); 7] = [
@@ -16,22 +16,53 @@ const FEATURES: [(GpuFeature, &str); 7] = [
     (GpuFeature::CooperativeI8, "matrices of int8"),
 ];
 
-pub(super) fn findings(roots: &Roots) -> Vec<Finding> {
-    let instance = Instance::new(Validation::Off);
-    let devices = instance.as_ref().ok().map(Instance::devices);
-    let mut findings = vec![loader(instance.as_ref().err()), drivers(roots)];
-    match &devices {
-        Some(Ok(devices)) if !devices.is_empty() => {
-            findings.extend(devices.iter().enumerate().map(|(at, it)| device(at, it.info())));
+/// What Vulkan answers.
+pub(super) enum Answer {
+    /// No loader, or none with a driver.
+    Nothing(VulkanError),
+    /// A loader whose drivers fail.
+    Failure(VulkanError),
+    Devices(Vec<DeviceInfo>),
+}
+
+impl Answer {
+    /// All devices.
+    pub(super) fn infos(&self) -> Vec<DeviceInfo> {
+        match self {
+            Self::Devices(devices) => devices.clone(),
+            Self::Nothing(_) | Self::Failure(_) => Vec::new(),
         }
-        Some(Ok(_)) => findings.push(no_device("none".into())),
-        Some(Err(error)) => findings.push(no_device(error.to_string())),
-        None => findings.push(match instance {
-            Err(error @ VulkanError::NoDriver) => {
-                Finding::missing("device", "no driver that starts", error.help())
-            }
-            _ => Finding::unknown("device", "no loader to ask"),
-        }),
+    }
+}
+
+/// Asks the loader of the machine that runs this.
+pub(super) fn ask() -> Answer {
+    let instance = match Instance::new(Validation::Off) {
+        Ok(instance) => instance,
+        Err(error) => return Answer::Nothing(error),
+    };
+    match instance.devices() {
+        Ok(devices) => Answer::Devices(devices.iter().map(|it| it.info().clone()).collect()),
+        Err(error) => Answer::Failure(error),
+    }
+}
+
+pub(super) fn findings(roots: &Roots, answer: &Answer) -> Vec<Finding> {
+    let missing = match answer {
+        Answer::Nothing(error) => Some(error),
+        Answer::Failure(_) | Answer::Devices(_) => None,
+    };
+    let mut findings = vec![loader(missing), drivers(roots)];
+    match answer {
+        Answer::Devices(devices) if devices.is_empty() => findings.push(no_device("none".into())),
+        Answer::Devices(devices) => {
+            findings.extend(devices.iter().enumerate().map(|(at, info)| device(at, info)));
+        }
+        Answer::Failure(error) => findings.push(no_device(error.to_string())),
+        Answer::Nothing(error @ VulkanError::NoDriver) => {
+            findings.push(Finding::missing("device", "no driver that starts", error.help()));
+        }
+        Answer::Nothing(_) => findings.push(Finding::unknown("device", "no loader to ask")),
     }
     findings
 }
@@ -97,9 +128,9 @@ fn device(index: usize, info: &DeviceInfo) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::super::Status;
-    use super::super::fake::Machine;
     use super::*;
-    use onebit_rt::driver::vulkan::api::{Driver, Limits, Subgroups, Uuid};
+    use crate::driver::vulkan::api::{Driver, Limits, Subgroups, Uuid};
+    use crate::test_machine::Machine;
 
     fn radeon() -> DeviceInfo {
         let (name, info) = (String::from("radv"), String::from("Mesa 25.0.7"));
@@ -124,6 +155,7 @@ mod tests {
                 tick: 10.0,
                 tick_bits: 64,
                 heap: 96 << 30,
+                memory: 96 << 30,
             },
             subgroups: Subgroups { size: 64, min: 32, max: 64, per_workgroup: 32 },
             features: FEATURES.iter().map(|(feature, _)| *feature).take(6).collect(),

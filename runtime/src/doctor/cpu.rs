@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use onebit_rt::driver::cpu::physical_cores;
-
-use super::{Finding, Roots, names, read};
+use super::{Finding, Roots};
+use crate::check::bytes_text;
+use crate::driver::cpu::physical_cores;
+use crate::machine::memory::{Bound, Memory};
+use crate::machine::processor::{cores as count_cores, governors};
+use crate::machine::{field, names, read};
 
 /// What the code of plans for x86-64 needs (x86-64-v3, as far as Cranelift asks for it), as
 /// /proc/cpuinfo spells it.
@@ -17,7 +20,8 @@ pub(super) fn findings(roots: &Roots, architecture: &str) -> Vec<Finding> {
     vec![
         machine(architecture),
         features(architecture, info.as_deref()),
-        cores(info.as_deref()),
+        cores(roots, info.as_deref()),
+        governor(roots),
         memory(roots),
         huge_pages(roots),
     ]
@@ -55,32 +59,52 @@ fn features(architecture: &str, info: Option<&str>) -> Finding {
     Finding::ok(WHAT, format!("x86-64-v3, kernels for {kernels}"))
 }
 
-fn cores(info: Option<&str>) -> Finding {
-    let logical = info.map(|info| info.lines().filter(|line| key(line) == "processor").count());
+fn cores(roots: &Roots, info: Option<&str>) -> Finding {
     let threads = physical_cores();
     let model = info.and_then(|info| field(info, "model name"));
     let model = model.map_or_else(String::new, |model| format!(", {model}"));
-    match logical {
-        Some(logical) if logical > 0 => {
-            Finding::ok("cores", format!("{threads} for a team, {logical} hardware threads{model}"))
+    match count_cores(roots) {
+        Some(cores) => {
+            let (physical, logical) = (cores.physical, cores.logical);
+            let found = format!(
+                "{physical} cores, {logical} hardware threads; {threads} for a team{model}"
+            );
+            Finding::ok("cores", found)
         }
         _ => Finding::unknown("cores", format!("{threads} for a team")),
     }
 }
 
+/// Who decides how fast cores run. Virtual machines have none to ask.
+fn governor(roots: &Roots) -> Finding {
+    const WHAT: &str = "governor";
+    let found = governors(roots);
+    if found.is_empty() {
+        return Finding::unknown(WHAT, "the system does not tell, as in virtual machines");
+    }
+    let text = found.join(", ");
+    let driver = read(&roots.sys.join("devices/system/cpu/cpu0/cpufreq/scaling_driver"));
+    let text = driver.map_or_else(|| text.clone(), |driver| format!("{text}, by {driver}"));
+    if found.iter().all(|governor| governor == "performance") {
+        return Finding::ok(WHAT, text);
+    }
+    let remedy = "for measurements `sudo cpupower frequency-set -g performance`, or \
+                  `tuned-adm profile accelerator-performance`";
+    Finding::advice(WHAT, text, remedy)
+}
+
 fn memory(roots: &Roots) -> Finding {
     const WHAT: &str = "memory";
-    let info = read(&roots.proc.join("meminfo"));
-    let mebibytes = |name: &str| -> Option<u64> {
-        let kibibytes = field(info.as_deref()?, name)?.strip_suffix(" kB")?;
-        Some(kibibytes.trim().parse::<u64>().ok()? >> 10)
-    };
-    match (mebibytes("MemTotal"), mebibytes("MemAvailable")) {
-        (Some(total), Some(free)) => {
-            Finding::ok(WHAT, format!("{total} MiB, {free} MiB available"))
+    match Memory::read(roots) {
+        Some(Memory { total, available, bound }) => {
+            let of = match bound {
+                Bound::Machine => "",
+                Bound::Group => ", by the limit of a control group",
+            };
+            let (total, available) = (bytes_text(total), bytes_text(available));
+            Finding::ok(WHAT, format!("{total}, {available} available{of}"))
         }
-        (Some(total), None) => Finding::ok(WHAT, format!("{total} MiB")),
-        (None, _) => Finding::unknown(WHAT, "no MemTotal in /proc/meminfo"),
+        None => Finding::unknown(WHAT, "no MemTotal and MemAvailable in /proc/meminfo"),
     }
 }
 
@@ -100,24 +124,18 @@ fn huge_pages(roots: &Roots) -> Finding {
             found += &format!(", {count} of {size}");
         }
     }
+    if policy == "never" {
+        let remedy = "`echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled`";
+        return Finding::advice(WHAT, found, remedy);
+    }
     Finding::ok(WHAT, found)
-}
-
-/// The value of the first line `name : value`.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let line = text.lines().find(|line| key(line) == name)?;
-    Some(line.split_once(':')?.1.trim())
-}
-
-fn key(line: &str) -> &str {
-    line.split(':').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
-    use super::super::fake::{Machine, about};
+    use super::super::{Status, about};
     use super::*;
+    use crate::test_machine::Machine;
 
     const FLAGS: &str = "fpu sse4_2 popcnt avx avx2 fma f16c bmi1 bmi2 abm";
 
@@ -138,11 +156,14 @@ mod tests {
     #[test]
     fn a_good_machine_is_ok_throughout() {
         let found = machine_with(FLAGS);
-        assert!(found.iter().all(|finding| finding.status == Status::Ok), "{found:?}");
+        let fine = |finding: &Finding| finding.status == Status::Ok;
+        assert!(found.iter().all(|it| fine(it) || it.what == "governor"), "{found:?}");
         assert_eq!(about(&found, "features").found, "x86-64-v3, kernels for avx2");
-        assert_eq!(about(&found, "memory").found, "24024 MiB, 20000 MiB available");
+        assert_eq!(about(&found, "memory").found, "23.5 GiB, 19.5 GiB available");
         assert_eq!(about(&found, "huge pages").found, "transparent: madvise, 12 of 2048kB");
-        assert!(about(&found, "cores").found.ends_with("2 hardware threads, Fast 9000"));
+        let cores = &about(&found, "cores").found;
+        assert!(cores.starts_with("2 cores, 2 hardware threads"), "{cores}");
+        assert!(cores.ends_with("Fast 9000"), "{cores}");
         let flags = format!("{FLAGS} {}", FASTER.join(" "));
         assert_eq!(about(&machine_with(&flags), "features").found, "x86-64-v3, kernels for avx512");
     }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use onebit_e2e::{Compiled, chunks, compile_file, run};
+use onebit_plan::abi::CacheForm;
 use onebit_plan::manifest::SegmentKind;
 use onebit_rt::generate::{Finish, Observer, Request, generate};
 use onebit_rt::perplexity::score;
@@ -14,8 +15,10 @@ use onebit_tokenizer::{EncodeOptions, Tokenizer};
 use onebitc::Options;
 
 const TEXT: &str = include_str!("../../data/measurement.txt");
-/// `llama-perplexity -c 512` of llama.cpp 0c1e57098 on the same model and text.
-const PEER_PERPLEXITY: f64 = 29.9303;
+/// `llama-perplexity -c 512` of llama.cpp 0c1e57098 on the same model and text, with each form of the
+/// cache.
+const PEER_PERPLEXITY: [(CacheForm, f64); 2] =
+    [(CacheForm::F16, 29.9303), (CacheForm::Q8, 30.0635)];
 /// Exact arithmetic gives 29.9338. Rounding activations to int8 moves a token's log-likelihood by
 /// less than 0.08 (standard deviation), so the mean over the text's 1530 tokens by less than 0.2 %.
 const PERPLEXITY_TOLERANCE: f64 = 0.005;
@@ -31,13 +34,17 @@ const NEAR_TIE: f32 = 0.2;
 
 /// The compiled model, or `None` after saying so.
 fn compiled(context: usize) -> Option<Compiled> {
+    compiled_with(context, CacheForm::F16)
+}
+
+fn compiled_with(context: usize, kv: CacheForm) -> Option<Compiled> {
     let file = "target/models/SmolLM2-135M-Instruct.Q4_1.gguf";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
     if !path.is_file() {
         eprintln!("skipped: {file} is missing; `cargo xtask models` fetches it");
         return None;
     }
-    Some(compile_file(&path, &Options { context: Some(context), ..Options::default() }))
+    Some(compile_file(&path, &Options { context: Some(context), kv, ..Options::default() }))
 }
 
 fn tokenizer(compiled: &Compiled) -> Tokenizer<'_> {
@@ -51,15 +58,21 @@ fn encode(compiled: &Compiled, text: &str) -> Vec<u32> {
 
 #[test]
 fn perplexity_is_that_of_llama_cpp() {
-    let Some(compiled) = compiled(512) else { return };
+    for (kv, peer) in PEER_PERPLEXITY {
+        let Some(compiled) = compiled_with(512, kv) else { return };
+        perplexity_is(&compiled, peer);
+    }
+}
+
+fn perplexity_is(compiled: &Compiled, peer: f64) {
     // llama.cpp drops one final line break of a file, too.
-    let tokens = encode(&compiled, TEXT.strip_suffix('\n').unwrap_or(TEXT));
+    let tokens = encode(compiled, TEXT.strip_suffix('\n').unwrap_or(TEXT));
     let mut session = Session::new(Box::new(compiled.driver(2)));
     let mut go_on = |_, _: &_| ControlFlow::Continue(());
-    let tokenizer = tokenizer(&compiled);
+    let tokenizer = tokenizer(compiled);
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos_by_default());
     let found = score(&mut session, &tokens, 512, bos, &mut go_on).expect("the text is scored");
-    let difference = found.perplexity() / PEER_PERPLEXITY - 1.0;
+    let difference = found.perplexity() / peer - 1.0;
     println!("perplexity {:.4}, {:+.3} %", found.perplexity(), 100.0 * difference);
     assert!(difference.abs() <= PERPLEXITY_TOLERANCE, "{:.4}", found.perplexity());
 }

@@ -7,15 +7,16 @@ use onebit_ir::Graph;
 use onebit_ir::quant::Format;
 use onebit_ir::verify::GraphInfo;
 use onebit_models::Model;
-use onebit_plan::PlanWriter;
 use onebit_plan::abi::{CacheForm, KEY_TILE};
 use onebit_plan::fit::Scale;
 use onebit_plan::manifest::{
     Manifest, ModelInfo, Provenance, Requirement, SegmentKind, WeightRecord,
 };
 use onebit_plan::trust::Signer;
+use onebit_plan::{CompletePlan, PlanWriter};
 
 use crate::error::CompileError;
+use crate::golden;
 use crate::pipeline;
 use crate::provenance;
 use crate::report::Report;
@@ -101,6 +102,29 @@ impl TensorSource for Model {
     }
 }
 
+/// A plan that is complete and has not taken its name. Dropping it leaves nothing behind.
+pub struct Compiled {
+    plan: CompletePlan,
+    off_gpu: Option<String>,
+    options: Options,
+}
+
+impl Compiled {
+    /// Where the plan lies until it is published.
+    pub fn path(&self) -> &Path {
+        self.plan.path()
+    }
+
+    /// Gives the plan its name.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn publish(self) -> Result<Report, CompileError> {
+        let manifest = self.plan.publish()?;
+        Ok(Report::new(manifest, self.off_gpu).for_machine(self.options.machine))
+    }
+}
+
 /// Compiles `model`, whose file is `source`, to a plan at `target`.
 ///
 /// Nothing stands at `target` until the plan is complete.
@@ -111,6 +135,17 @@ pub fn compile(
     options: &Options,
     progress: Progress<'_>,
 ) -> Result<Report, CompileError> {
+    prepare(model, source, target, options, progress)?.publish()
+}
+
+/// As [`compile`], up to the moment when the plan would take its name.
+pub fn prepare(
+    model: &Model,
+    source: &Path,
+    target: &Path,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Compiled, CompileError> {
     let cpu_options = cpu_options(model, options)?;
     let mut graph: Graph = model.graph().clone();
     let info = pipeline::run(&mut graph, options.placement)?;
@@ -122,24 +157,12 @@ pub fn compile(
     let (gpu, off_gpu) = vulkan_part(&graph, &info, options, &cpu_options, (model, &mut store))?;
     let tokenizer = onebit_tokenizer::build(&model.tokenizer_spec()?)?;
     let mut manifest = manifest(model, source, options, &cpu_options, &program, &store)?;
+    let text = (&tokenizer[..], &cpu_options);
+    let golden = golden::golden(model, (&graph, &info), &store, text, &program.traced)?;
 
     let mut writer = PlanWriter::create(target)?;
-    let mut segments =
-        vec![(SegmentKind::CpuCode, &program.code), (SegmentKind::Tokenizer, &tokenizer)];
-    if let Some(NpuProgram { configuration, calls, .. }) = &array {
-        segments.push((SegmentKind::ArrayConfiguration, configuration));
-        segments.push((SegmentKind::ArrayCalls, calls));
-    }
-    for (kind, bytes) in segments {
-        writer.begin_segment(kind)?;
-        writer.write(bytes)?;
-        writer.end_segment()?;
-    }
-    if let Some(GpuProgram { shaders, .. }) = &gpu {
-        writer.begin_segment(SegmentKind::Shaders)?;
-        writer.write(shaders)?;
-        writer.end_segment()?;
-    }
+    small_segments(&mut writer, (&program.code, &tokenizer), array.as_ref(), gpu.as_ref())?;
+    writer.write_golden(&golden)?;
     writer.begin_segment(SegmentKind::Weights)?;
     let total = store.bytes();
     let mut done = 0;
@@ -153,8 +176,31 @@ pub fn compile(
     manifest.array = array.map(|program| program.plan(&store, &roundings));
     manifest.gpu = gpu.map(|program| program.plan);
     let signer = options.signer.as_deref().map(|key| key as &dyn Signer);
-    let manifest = writer.finish_signed(manifest, signer)?;
-    Ok(Report::new(manifest, off_gpu).for_machine(options.machine.clone()))
+    let plan = writer.complete(manifest, signer)?;
+    Ok(Compiled { plan, off_gpu, options: options.clone() })
+}
+
+/// Writes all segments but the golden vectors and the weights.
+fn small_segments(
+    writer: &mut PlanWriter,
+    (code, tokenizer): (&[u8], &[u8]),
+    array: Option<&NpuProgram>,
+    gpu: Option<&GpuProgram>,
+) -> Result<(), CompileError> {
+    let mut segments = vec![(SegmentKind::CpuCode, code), (SegmentKind::Tokenizer, tokenizer)];
+    if let Some(NpuProgram { configuration, calls, .. }) = array {
+        segments.push((SegmentKind::ArrayConfiguration, configuration));
+        segments.push((SegmentKind::ArrayCalls, calls));
+    }
+    if let Some(GpuProgram { shaders, .. }) = gpu {
+        segments.push((SegmentKind::Shaders, shaders));
+    }
+    for (kind, bytes) in segments {
+        writer.begin_segment(kind)?;
+        writer.write(bytes)?;
+        writer.end_segment()?;
+    }
+    Ok(())
 }
 
 /// Whether the machine runs the processor's part, and products are where they must be.

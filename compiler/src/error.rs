@@ -40,6 +40,8 @@ pub enum CompileError {
     Target { target: String, reason: String },
     #[error("the neural processor's part: {reason}")]
     Array { reason: String },
+    #[error("golden vectors: {reason}")]
+    Golden { reason: String },
     #[error("a loop over rows does not fit the GPU: {0}")]
     GpuRows(#[from] onebit_shaders::rows::Unfit),
     #[error("an attention does not fit the GPU: {0}")]

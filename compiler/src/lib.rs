@@ -7,6 +7,7 @@
 mod dump;
 mod emit;
 mod error;
+mod golden;
 pub mod inspect;
 pub mod pass;
 pub mod pipeline;
@@ -20,7 +21,7 @@ pub mod target;
 mod verify_build;
 
 pub use dump::{Stage, dump};
-pub use emit::{Options, Progress, Vulkan, compile};
+pub use emit::{Compiled, Options, Progress, Vulkan, compile, prepare};
 pub use error::CompileError;
 pub use verify_build::{Verdict, VerifyError, verify_build};
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use onebit_plan::PlanError;
+use onebit_plan::abi::StorageClass;
 use onebit_plan::trust::TrustError;
 
 use crate::driver::npu::NpuError;
@@ -41,6 +42,9 @@ pub enum Error {
     /// Regions were to be traced, and the plan has no code for that.
     #[error("the plan has no traced entries")]
     NotTraced,
+    /// A weight whose record and bytes do not agree.
+    #[error("weight \"{weight}\": {rows} rows of {columns} do not fit its bytes as {class:?}")]
+    WeightShape { weight: String, class: StorageClass, rows: u32, columns: u32 },
     /// The system gave no memory.
     #[error("cannot get {bytes} bytes for the {what}: {source}")]
     Memory { what: &'static str, bytes: u64, source: io::Error },
@@ -100,7 +104,7 @@ impl Error {
             Self::NoArrayProducts => {
                 "compile the GGUF with `--target strix-halo`, or run with `--device cpu`".into()
             }
-            Self::ArrayProduct { .. } => "compile the GGUF again".into(),
+            Self::ArrayProduct { .. } | Self::WeightShape { .. } => "compile the GGUF again".into(),
             Self::Tokenizer { .. } => {
                 "use onebitc and onebit-rt of the same release: compile the GGUF again".into()
             }

@@ -20,5 +20,6 @@ pub mod session;
 mod test_machine;
 #[cfg(test)]
 mod test_manifest;
+pub mod verify;
 
 pub use error::Error;

@@ -59,6 +59,7 @@ fn gpu() -> GpuPlan {
         name: name.into(),
         max_rows,
         dispatches: vec![GpuDispatch {
+            taps: Vec::new(),
             kernel: 0,
             region: "@all".into(),
             regions: Vec::new(),

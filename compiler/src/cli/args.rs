@@ -57,6 +57,9 @@ pub struct Compile {
     /// Leave the plan unsigned: no machine runs it unless told to.
     #[arg(long)]
     pub no_sign: bool,
+    /// Do not run the plan on this machine's devices before it takes its name.
+    #[arg(long)]
+    pub no_verify: bool,
     #[command(flatten)]
     pub keys: Keys,
 }

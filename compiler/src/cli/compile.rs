@@ -9,7 +9,7 @@ use onebitc::{Options, Stage};
 
 use super::args::Compile;
 use super::failure::Failure;
-use super::{keys, open_model, print};
+use super::{keys, open_model, print, verify};
 
 /// Compiles a model to a plan and prints the report.
 pub fn run(args: &Compile) -> Result<(), Failure> {
@@ -31,15 +31,21 @@ pub fn run(args: &Compile) -> Result<(), Failure> {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let report = onebitc::compile(&model, &args.model, &args.output, &options, &mut progress)?;
+    let compiled = onebitc::prepare(&model, &args.model, &args.output, &options, &mut progress)?;
     bar.finish_and_clear();
+    let verdict = if args.no_verify {
+        "not verified, as --no-verify says\n".into()
+    } else {
+        verify::run(compiled.path(), &options.architecture)?
+    };
+    let report = compiled.publish()?;
     let size = std::fs::metadata(&args.output).map_or(0, |meta| meta.len());
     let signed = match &options.signer {
         Some(key) => format!("signed with key {}", key.public_key().id()),
         None => "not signed".into(),
     };
     let plan = args.output.display();
-    print(&format!("{report}wrote {plan} ({}), {signed}\n", HumanBytes(size)))
+    print(&format!("{report}{verdict}wrote {plan} ({}), {signed}\n", HumanBytes(size)))
 }
 
 /// Shows how far the weights are.

@@ -8,6 +8,7 @@ mod failure;
 mod inspect;
 mod keys;
 mod tokenize;
+mod verify;
 mod verify_build;
 
 use std::io::{self, Write};

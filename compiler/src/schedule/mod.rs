@@ -4,3 +4,4 @@ pub mod array;
 pub mod memory;
 pub mod repack;
 pub mod steps;
+pub mod taps;

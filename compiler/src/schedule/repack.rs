@@ -316,6 +316,25 @@ impl<'m> WeightStore<'m> {
         Ok(id)
     }
 
+    /// The bytes of row `row` of a matrix, as they stand in the model file.
+    pub fn row(&self, matrix: &Matrix, row: usize) -> Result<&'m [u8], CompileError> {
+        let mut first = 0;
+        for (name, &rows) in matrix.tensors.iter().zip(&matrix.tensor_rows) {
+            if row < first + rows {
+                let bytes = matrix.format.row_bytes(matrix.columns).unwrap_or(0);
+                let all = self.fetch(name)?.1;
+                let row = row - first;
+                return all.get(row * bytes..(row + 1) * bytes).ok_or_else(|| {
+                    let reason = format!("{} bytes end before row {row}", all.len());
+                    CompileError::Tensor { name: name.clone(), reason }
+                });
+            }
+            first += rows;
+        }
+        let reason = format!("has no row {row}");
+        Err(CompileError::Tensor { name: matrix.tensors.join(" + "), reason })
+    }
+
     /// The weight `value`, decoded.
     pub fn floats(&self, graph: &Graph, value: ValueId) -> Result<Vec<f32>, CompileError> {
         let len = graph.ty(value).width().unwrap_or(0);

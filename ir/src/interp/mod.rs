@@ -11,7 +11,10 @@ mod ops;
 mod tests;
 mod weights;
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
+
+use rayon::prelude::*;
 
 pub use cache::CacheKind;
 pub use weights::{WeightError, WeightSource};
@@ -107,6 +110,9 @@ pub enum InterpError {
 /// Sees each f32 value as it is computed.
 type Observer<'a> = Box<dyn FnMut(ValueId, &[f32]) + 'a>;
 
+/// Changes a row of a product's input.
+type Rounding<'a> = Box<dyn Fn(&mut [f32]) + 'a>;
+
 /// A graph with its weights and caches, stepped row by row.
 pub struct Interp<'a> {
     graph: &'a Graph,
@@ -117,6 +123,7 @@ pub struct Interp<'a> {
     /// Positions each slot holds.
     lengths: Vec<u32>,
     observer: Option<Observer<'a>>,
+    rounding: Option<(u32, Rounding<'a>)>,
 }
 
 impl<'a> Interp<'a> {
@@ -136,12 +143,19 @@ impl<'a> Interp<'a> {
             cache: KvCache::new(info.layers(), slots, options.cache),
             lengths: vec![0; slots],
             observer: None,
+            rounding: None,
         }
     }
 
     /// Calls `observer` with every f32 value of every later step, row-major, in the graph's order.
     pub fn observe(&mut self, observer: impl FnMut(ValueId, &[f32]) + 'a) {
         self.observer = Some(Box::new(observer));
+    }
+
+    /// Applies `rounding` to what products with weights of blocks read in rows of slot `slot`, to
+    /// see what a coarser arithmetic than f32 does to a graph's values. Other slots are as before.
+    pub fn round(&mut self, slot: u32, rounding: impl Fn(&mut [f32]) + 'a) {
+        self.rounding = Some((slot, Box::new(rounding)));
     }
 
     /// The graph's first output for `rows`: a model's logits, `[R][V]` row-major.
@@ -249,13 +263,17 @@ impl<'a> Interp<'a> {
             Op::Tokens | Op::Positions | Op::Weight(_) => unreachable!("not f32"),
             Op::Embed => self.embed(inputs[0], rows)?,
             Op::Linear => {
-                let y = self.stacked_linear(x(0), &inputs[1..2], width)?;
+                let x = self.rounded(inputs, x(0), rows);
+                let y = self.stacked_linear(&x, &inputs[1..2], width)?;
                 match inputs.get(2) {
                     Some(&bias) => ops::add_bias(&y, self.vector(bias)?),
                     None => y,
                 }
             }
-            Op::StackedLinear => self.stacked_linear(x(0), &inputs[1..], width)?,
+            Op::StackedLinear => {
+                let x = self.rounded(inputs, x(0), rows);
+                self.stacked_linear(&x, &inputs[1..], width)?
+            }
             Op::AddBias => ops::add_bias(x(0), self.vector(inputs[1])?),
             Op::RmsNorm { eps } => ops::rms_norm(x(0), self.vector(inputs[1])?, *eps),
             Op::Add => ops::zip(x(0), x(1), |a, b| a + b),
@@ -289,6 +307,28 @@ impl<'a> Interp<'a> {
                 chosen.flat_map(|(values, _)| values).copied().collect()
             }
         })
+    }
+
+    /// The input `x` of a product, with the rows of one slot rounded if that was asked for.
+    fn rounded<'x>(&self, inputs: &[ValueId], x: &'x [f32], rows: &[Row]) -> Cow<'x, [f32]> {
+        let coded = |&weight: &ValueId| match self.graph.ty(weight).elem {
+            Elem::Block(format) => !format.is_float(),
+            _ => false,
+        };
+        let Some((slot, rounding)) = &self.rounding else { return Cow::Borrowed(x) };
+        if !inputs[1..].iter().any(coded) {
+            return Cow::Borrowed(x);
+        }
+        let ty = self.graph.ty(inputs[0]);
+        let outputs = ty.shape.first() == Some(&Dim::Outputs);
+        let mut result = x.to_vec();
+        let present = rows.iter().filter(|row| row.output || !outputs);
+        for (values, row) in result.chunks_exact_mut(width_of(ty)).zip(present) {
+            if row.slot == *slot {
+                rounding(values);
+            }
+        }
+        Cow::Owned(result)
     }
 
     /// Name, rows and width of the weight `value`; a vector is one row.
@@ -330,6 +370,12 @@ impl<'a> Interp<'a> {
         let mut first = 0;
         for &weight in weights {
             let (name, columns, _) = self.weight(weight);
+            if let Some(source) = self.weights.unkept(name, columns, inner) {
+                let target = (&mut result[..], width, first);
+                decoded_linear(source, name, (columns, inner), x, target)?;
+                first += columns;
+                continue;
+            }
             for start in (0..columns).step_by(weights::CHUNK_ROWS) {
                 let chunk = start..columns.min(start + weights::CHUNK_ROWS);
                 let w = self.weights.rows(name, columns, inner, chunk)?;
@@ -339,6 +385,32 @@ impl<'a> Interp<'a> {
         }
         Ok(result)
     }
+}
+
+/// `w x` for a weight `[columns, inner]` that is decoded on the way, by all cores. Each output is
+/// one [`ops::dot`], so the result does not depend on how many there are.
+fn decoded_linear(
+    source: &dyn WeightSource,
+    name: &str,
+    (columns, inner): (usize, usize),
+    x: &[f32],
+    (y, width, first): (&mut [f32], usize, usize),
+) -> Result<(), WeightError> {
+    let starts = (0..columns).into_par_iter().step_by(weights::CHUNK_ROWS);
+    let parts = starts.map_init(Vec::new, |w, start| {
+        let chunk = start..columns.min(start + weights::CHUNK_ROWS);
+        w.resize(chunk.len() * inner, 0.0);
+        source.rows(name, chunk.clone(), w)?;
+        let mut part = vec![0.0; x.len() / inner * chunk.len()];
+        ops::matmul(x, w, inner, &mut part, chunk.len(), 0);
+        Ok((chunk, part))
+    });
+    for (chunk, part) in parts.collect::<Result<Vec<_>, WeightError>>()? {
+        for (y, part) in y.chunks_exact_mut(width).zip(part.chunks_exact(chunk.len())) {
+            y[first + chunk.start..first + chunk.end].copy_from_slice(part);
+        }
+    }
+    Ok(())
 }
 
 fn width_of(ty: &TensorType) -> usize {

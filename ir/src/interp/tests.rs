@@ -1,6 +1,7 @@
-use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::text::parse;
@@ -10,16 +11,16 @@ use crate::verify;
 /// fails for one name.
 #[derive(Default)]
 struct Pattern {
-    given: Cell<usize>,
-    missing: Cell<&'static str>,
+    given: AtomicUsize,
+    missing: Mutex<&'static str>,
 }
 
 impl WeightSource for Pattern {
     fn rows(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<(), WeightError> {
-        if name == self.missing.get() {
+        if name == *self.missing.lock().unwrap() {
             return Err(WeightError { name: name.into(), reason: "is not there".into() });
         }
-        self.given.set(self.given.get() + rows.len());
+        self.given.fetch_add(rows.len(), Ordering::Relaxed);
         let seed: usize = name.bytes().map(usize::from).sum();
         let width = out.len() / rows.len();
         for (i, x) in out.iter_mut().enumerate() {
@@ -168,9 +169,9 @@ fn kept_weights_are_decoded_once_and_a_looked_up_table_row_by_row() {
     let source = Pattern::default();
     let mut interp = Interp::new(&graph, &info, &source, options());
     interp.step(&[row(1, 0, 0), row(2, 1, 0)]).unwrap();
-    assert_eq!(source.given.get(), 2 + 8);
+    assert_eq!(source.given.load(Ordering::Relaxed), 2 + 8);
     interp.step(&[row(3, 2, 0)]).unwrap();
-    assert_eq!(source.given.get(), 2 + 8 + 1);
+    assert_eq!(source.given.load(Ordering::Relaxed), 2 + 8 + 1);
 }
 
 #[test]
@@ -242,11 +243,33 @@ fn a_weight_that_cannot_be_given_ends_the_slots_before_the_step() {
         interp.step(&[row(token, position, 0)]).unwrap();
     }
     // Layer 0 stores the rows, layer 7 never gets to.
-    source.missing.set("wv");
+    *source.missing.lock().unwrap() = "wv";
     let error = interp.step(&[row(3, 2, 0), row(4, 3, 0)]).unwrap_err();
     assert_eq!(error.to_string(), "weight \"wv\": is not there");
-    source.missing.set("");
+    *source.missing.lock().unwrap() = "";
     let error = interp.step(&[row(4, 3, 0)]).unwrap_err();
     assert_eq!(error.to_string(), "row 0: position 3 in slot 0, expected 0 to 2");
     assert_eq!(interp.step(&[row(3, 2, 0)]).unwrap(), solo(&[1, 2, 3])[2]);
+}
+
+/// Of the weights only a q8_0 one has blocks; its products round, others do not.
+#[test]
+fn rounding_is_of_one_slot_and_of_products_with_blocks() {
+    let text = "graph @g {\n%t = tokens\n%e = weight \"e\" : f16[300, 32]\n%x = embed %e, %t\n\
+                %w = weight \"w\" : q8_0[8, 32]\n%v = weight \"v\" : f16[8, 32]\n\
+                %y = linear %x, %w\n%z = linear %x, %v\noutput %y, %z\n}";
+    let graph = parse(text).unwrap();
+    let info = verify(&graph).unwrap();
+    let source = Pattern::default();
+    for weight_memory in [0, usize::MAX] {
+        let options = InterpOptions { weight_memory, ..options() };
+        let rows = [row(3, 0, 0), row(3, 0, 1)];
+        let plain = Interp::new(&graph, &info, &source, options).run(&rows).unwrap();
+        let mut interp = Interp::new(&graph, &info, &source, options);
+        interp.round(1, |row| row.iter_mut().for_each(|x| *x = x.round()));
+        let rounded = interp.run(&rows).unwrap();
+        assert_eq!(rounded[0][..8], plain[0][..8], "the other slot");
+        assert_ne!(rounded[0][8..], plain[0][8..], "the slot");
+        assert_eq!(rounded[1], plain[1], "floats");
+    }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 pub(super) const CHUNK_ROWS: usize = 64;
 
 /// Gives dequantised weights, usually out of a GGUF file.
-pub trait WeightSource {
+pub trait WeightSource: Sync {
     /// Writes rows `rows` of weight `name`, row-major, each as long as the weight's type says; a
     /// vector is one row. `out` is exactly as long as they are.
     ///
@@ -72,6 +72,17 @@ impl<'a> Weights<'a> {
             return Ok(&self.kept[name][row * width..(row + 1) * width]);
         }
         self.decode(name, width, row..row + 1)
+    }
+
+    /// The source, where a weight of `rows` rows of `width` is not kept.
+    pub(super) fn unkept(
+        &self,
+        name: &str,
+        rows: usize,
+        width: usize,
+    ) -> Option<&'a dyn WeightSource> {
+        let kept = self.kept.contains_key(name) || rows * width <= self.budget;
+        (!kept).then_some(self.source)
     }
 
     fn decode(

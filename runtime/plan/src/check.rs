@@ -2,6 +2,7 @@
 //! written that cannot be read.
 
 mod entry;
+mod golden;
 mod gpu;
 mod spirv;
 mod trace;
@@ -76,6 +77,8 @@ pub(crate) fn manifest(manifest: &Manifest, manifest_offset: u64) -> Result<(), 
     array(manifest)?;
     gpu::gpu(manifest)
 }
+
+pub(crate) use golden::golden;
 
 /// The SPIR-V modules of a manifest that passed [`manifest`], given the segment of shaders.
 pub(crate) fn shaders(manifest: &Manifest, bytes: &[u8]) -> Result<(), PlanError> {

@@ -10,6 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::Tap;
+
 /// Rows of the largest GPU entry.
 pub const GPU_ROWS: usize = 32;
 /// Steps that can be submitted before their tokens are read.
@@ -117,6 +119,8 @@ pub struct GpuDispatch {
     pub immediates: Vec<u32>,
     /// Weight bytes read, for reports.
     pub weight_bytes: u64,
+    /// Values of the IR that it leaves in the arena, for checks.
+    pub taps: Vec<Tap>,
 }
 
 /// Part of a buffer that a kernel sees. Offsets are multiples of [`WINDOW_ALIGN`]; lengths are not

@@ -17,6 +17,7 @@ mod codec;
 mod dump;
 mod error;
 pub mod fit;
+pub mod golden;
 pub mod gpu;
 mod head;
 pub mod header;
@@ -30,7 +31,7 @@ mod write;
 pub use error::PlanError;
 pub use head::PlanHead;
 pub use read::PlanFile;
-pub use write::{PlanWriter, sign_plan};
+pub use write::{CompletePlan, PlanWriter, sign_plan};
 
 /// Version of the file format; a runtime reads exactly the version it was built with.
 pub const FORMAT_VERSION: u32 = 1;

@@ -82,6 +82,8 @@ pub enum SegmentKind {
     ArrayCalls,
     /// SPIR-V modules, see [`crate::gpu::GpuModule`].
     Shaders,
+    /// What the plan must compute, see [`crate::golden::Golden`].
+    Golden,
 }
 
 /// A page-aligned run of bytes in the file.

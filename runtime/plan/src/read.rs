@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use crate::golden::Golden;
 use crate::head::{self, Tail};
 use crate::header::{HEADER_BYTES, Header, SIGNED_BYTES};
 use crate::manifest::{Manifest, Segment, SegmentKind};
 use crate::trust::{KeyId, SignatureBlock, Trust, TrustError, TrustedKeys};
-use crate::{PlanError, check};
+use crate::{PlanError, check, codec};
 
 /// A plan mapped read-only, with header, manifest, bounds, padding and small segments checked, and
 /// its signature well-formed. Whether the signature is right, and of whom, [`PlanFile::trust`] says:
@@ -55,6 +56,7 @@ impl PlanFile {
         plan.verify(SegmentKind::ArrayConfiguration)?;
         plan.verify(SegmentKind::ArrayCalls)?;
         plan.verify(SegmentKind::Shaders)?;
+        plan.verify(SegmentKind::Golden)?;
         check::shaders(&plan.manifest, plan.segment(SegmentKind::Shaders))?;
         Ok(plan)
     }
@@ -118,6 +120,20 @@ impl PlanFile {
     /// [`PlanError::Hash`] when the bytes are not those that were written.
     pub fn verify_weights(&self) -> Result<(), PlanError> {
         self.verify(SegmentKind::Weights)
+    }
+
+    /// What the plan must compute; `None` when it does not say.
+    ///
+    /// # Errors
+    /// When the bytes are no golden vectors of this manifest.
+    pub fn golden(&self) -> Result<Option<Golden>, PlanError> {
+        let bytes = self.segment(SegmentKind::Golden);
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let golden = codec::decode_golden(bytes)?;
+        check::golden(&self.manifest, &golden)?;
+        Ok(Some(golden))
     }
 
     /// Asks the kernel to map a segment's pages before they are touched. A hint: where the

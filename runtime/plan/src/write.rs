@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use crate::golden::Golden;
 use crate::header::{DIGEST_BYTES, Header, SIGNED_BYTES};
 use crate::manifest::{Manifest, Segment, SegmentKind};
 use crate::part::Part;
@@ -50,6 +51,16 @@ impl PlanWriter {
         self.append(bytes)
     }
 
+    /// Writes the segment of golden vectors.
+    ///
+    /// # Panics
+    /// When a segment is open.
+    pub fn write_golden(&mut self, golden: &Golden) -> Result<(), PlanError> {
+        self.begin_segment(SegmentKind::Golden)?;
+        self.write(&codec::encode_golden(golden)?)?;
+        self.end_segment()
+    }
+
     /// Bytes written to the open segment so far; 0 when none is open.
     pub fn position(&self) -> u64 {
         self.open.as_ref().map_or(0, |(_, offset, _)| self.length - offset)
@@ -87,10 +98,25 @@ impl PlanWriter {
     /// # Panics
     /// When a segment is open.
     pub fn finish_signed(
+        self,
+        manifest: Manifest,
+        signer: Option<&dyn Signer>,
+    ) -> Result<Manifest, PlanError> {
+        self.complete(manifest, signer)?.publish()
+    }
+
+    /// As [`PlanWriter::finish_signed`], before the plan takes its name, so that it can be tried.
+    ///
+    /// # Errors
+    /// As of [`PlanWriter::finish`].
+    ///
+    /// # Panics
+    /// When a segment is open.
+    pub fn complete(
         mut self,
         mut manifest: Manifest,
         signer: Option<&dyn Signer>,
-    ) -> Result<Manifest, PlanError> {
+    ) -> Result<CompletePlan, PlanError> {
         assert!(self.open.is_none(), "the last segment was not ended");
         manifest.segments = std::mem::take(&mut self.segments);
         let manifest_offset = self.length;
@@ -114,8 +140,7 @@ impl PlanWriter {
             self.append(block.as_bytes())?;
         }
         write_at(&mut self.part, 0, &header)?;
-        self.part.publish()?;
-        Ok(manifest)
+        Ok(CompletePlan { part: self.part, manifest })
     }
 
     /// A segment's bytes, read back from the file; none when there is no such segment.
@@ -138,6 +163,28 @@ impl PlanWriter {
         written.map_err(write_failed(self.part.target()))?;
         self.length += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// A whole plan under a temporary name. Dropping it leaves nothing behind.
+pub struct CompletePlan {
+    part: Part,
+    manifest: Manifest,
+}
+
+impl CompletePlan {
+    /// Where it lies until it is published.
+    pub fn path(&self) -> &Path {
+        self.part.path()
+    }
+
+    /// Syncs the file and moves it to its name; the manifest as it stands in the file returns.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn publish(self) -> Result<Manifest, PlanError> {
+        self.part.publish()?;
+        Ok(self.manifest)
     }
 }
 

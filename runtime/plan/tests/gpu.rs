@@ -65,6 +65,7 @@ fn gpu() -> GpuPlan {
 
 fn entry(name: &str, max_rows: u32) -> GpuEntry {
     let dispatch = GpuDispatch {
+        taps: Vec::new(),
         kernel: 0,
         region: "@all".into(),
         regions: Vec::new(),

@@ -28,6 +28,9 @@ pub enum Command {
     Tokenize(Tokenize),
     /// Measure a step piece by piece: dispatches of a Vulkan device, regions of the processor
     Profile(Profile),
+    /// Check that a plan computes here what its compiler said: hashes, integer sums, and the values
+    /// of a short text on each device; exit code 3 and the first node of the graph that differs if not
+    Verify(Verify),
     /// Say whose plans may run on this machine
     Trust(Trust),
     /// Tell, from its header alone, whether a plan runs here: exit code 0 if it does, 3 if slower
@@ -253,6 +256,30 @@ pub struct Profile {
     /// Print JSON, with every piece
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Verify {
+    /// Plan made by `onebitc compile`
+    pub plan: PathBuf,
+    /// Where to run the steps; may be given several times [default: the processor, all Vulkan
+    /// devices that can run the plan, and a neural processor if the plan is made for one]
+    #[arg(long, value_enum)]
+    pub device: Vec<Device>,
+    /// Vulkan device, by its number in `onebit-rt doctor` or a part of its name
+    #[arg(long, value_name = "NAME|INDEX")]
+    pub gpu: Option<String>,
+    /// Leave out Vulkan devices made of software, unless one is asked for
+    #[arg(long)]
+    pub hardware: bool,
+    /// Threads [default: one for each physical core]
+    #[arg(short, long)]
+    pub threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Run the plan's code though no trusted key signed it
+    #[arg(long)]
+    pub allow_untrusted: bool,
 }
 
 #[derive(Args)]

@@ -18,6 +18,7 @@ mod profile;
 mod screen;
 mod tokenize;
 mod trust;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ pub fn run(arguments: Arguments, clock: &Clock) -> Result<ExitCode, Failure> {
         Command::Logits(options) => logits::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Tokenize(options) => tokenize::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Trust(options) => trust::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Probe(options) => probe::run(&options),

@@ -18,6 +18,17 @@ pub struct Row {
     pub output: bool,
 }
 
+/// A value of the IR as the step or dispatch that made it left it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TappedValue {
+    /// `%57`, see [`onebit_plan::manifest::Tap::value`].
+    pub value: String,
+    /// `linear`
+    pub op: String,
+    /// One row, heads together.
+    pub row: Vec<f32>,
+}
+
 /// What a driver's steps can hold. Fixed at load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

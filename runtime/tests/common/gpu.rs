@@ -217,6 +217,7 @@ fn part() -> (GpuPlan, Vec<u8>) {
 fn entry(name: &str, max_rows: u32) -> GpuEntry {
     let arena = GpuWindow::Arena { offset: 256, length: 128 };
     let dispatch = |kernel, wait, groups, windows, immediates| GpuDispatch {
+        taps: Vec::new(),
         kernel,
         region: "@sums".into(),
         regions: Vec::new(),

@@ -21,6 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(!plan.dump().is_empty());
             assert_eq!(plan.file_length(), bytes.len() as u64);
             let _: Result<_, _> = plan.verify_weights();
+            let _: Result<_, _> = plan.golden();
             for kind in [SegmentKind::Weights, SegmentKind::CpuCode, SegmentKind::Tokenizer] {
                 assert!(plan.segment(kind).len() < bytes.len());
             }

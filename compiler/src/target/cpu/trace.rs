@@ -1,16 +1,17 @@
 //! What a traced entry says of its steps: the region of each, and the values it leaves in memory.
 
 use onebit_ir::Graph;
-use onebit_plan::manifest::{Scratch, Tap, TapRows, TracedStep};
+use onebit_plan::manifest::{Scratch, Tap, TracedStep};
 
 use super::arena::Arena;
 use super::u32_of;
-use crate::schedule::steps::{Binding, BufferId, Contents, RowStep, Rows, Schedule, Scope, Step};
+use crate::schedule::steps::{Binding, BufferId, RowStep, Schedule, ScheduledStep, Scope, Step};
+use crate::schedule::taps;
 
 /// One for each step of `schedule`. Steps of all entries stand for the same regions: entries come
 /// from one graph and differ only in how the team shares the work.
 pub fn steps(graph: &Graph, schedule: &Schedule, arena: &Arena) -> Vec<TracedStep> {
-    let step = |(index, scheduled): (usize, &crate::schedule::steps::ScheduledStep)| TracedStep {
+    let step = |(index, scheduled): (usize, &ScheduledStep)| TracedStep {
         region: u32_of(index),
         taps: taps(graph, schedule, arena, &scheduled.step),
     };
@@ -18,27 +19,13 @@ pub fn steps(graph: &Graph, schedule: &Schedule, arena: &Arena) -> Vec<TracedSte
 }
 
 fn taps(graph: &Graph, schedule: &Schedule, arena: &Arena, step: &Step) -> Vec<Tap> {
-    let rows = match step.rows() {
-        Rows::All => TapRows::All,
-        Rows::Outputs => TapRows::Outputs,
-    };
     let tap = |buffer: BufferId| {
-        let at = schedule.values.binary_search_by_key(&buffer, |&(buffer, _)| buffer).ok()?;
-        let value = schedule.values[at].1;
         let scratch = match schedule.buffers[buffer.0].scope {
             Scope::Shared => Scratch::Arena,
             Scope::Private => Scratch::Private,
             Scope::Logits => return None,
         };
-        let Contents::F32 { width } = schedule.buffers[buffer.0].contents else { return None };
-        Some(Tap {
-            value: value.to_string(),
-            op: graph.op(value).name().into(),
-            scratch,
-            offset: arena.offset(buffer) as u64,
-            columns: u32_of(width),
-            rows,
-        })
+        taps::tap(graph, schedule, buffer, (scratch, arena.offset(buffer) as u64))
     };
     written(step).into_iter().filter_map(tap).collect()
 }

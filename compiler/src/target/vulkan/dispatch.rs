@@ -67,6 +67,7 @@ impl Layout<'_> {
             matrix.bytes * read / rows
         };
         GpuDispatch {
+            taps: Vec::new(),
             kernel: index,
             region: format!("@{region}"),
             regions: Vec::new(),

@@ -20,6 +20,7 @@ use onebit_plan::gpu::{
     GPU_ROWS, GpuDispatch, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable,
     WINDOW_ALIGN, record,
 };
+use onebit_plan::manifest::{Scratch, Tap};
 use onebit_shaders::{Kernel, Module, attention};
 use rayon::prelude::*;
 
@@ -80,11 +81,11 @@ pub fn lower(
         if rows >= MATRIX_ROWS && kernels::multiplies_integers(&schedule, store) {
             let mut schedule = schedule.clone();
             floats::unquantise(&mut schedule);
-            let lowered = entry_of(&schedule, store, &mut set, Arithmetic::Matrices)?;
+            let lowered = entry_of((graph, &schedule), store, &mut set, Arithmetic::Matrices)?;
             arena = arena.max(lowered.arena);
             entries.push(lowered.entry);
         }
-        let lowered = entry_of(&schedule, store, &mut set, Arithmetic::Dots)?;
+        let lowered = entry_of((graph, &schedule), store, &mut set, Arithmetic::Dots)?;
         arena = arena.max(lowered.arena);
         slot = lowered.slot;
         tables = rope_tables(&schedule);
@@ -108,7 +109,7 @@ struct Lowered {
 }
 
 fn entry_of(
-    schedule: &Schedule,
+    (graph, schedule): (&Graph, &Schedule),
     store: &WeightStore<'_>,
     set: &mut KernelSet,
     arithmetic: Arithmetic,
@@ -140,13 +141,14 @@ fn entry_of(
     let covered = group::covered(schedule, &units).into_iter().map(|steps| numbers(&steps));
     let names = units.iter().map(|unit: &Unit<'_>| unit.name).zip(covered);
     let names = names.chain(std::iter::repeat(("pick", Vec::new())));
-    let dispatches =
-        chosen.into_iter().zip(&waits).zip(names).map(|((chosen, &wait), (name, regions))| {
+    let dispatches = chosen.into_iter().zip(&waits).zip(names).zip(&accesses).map(
+        |(((chosen, &wait), (name, regions)), touched)| {
             let index = set.index(&chosen.kernel);
             let Chosen { kernel, groups, operands } = chosen;
             let dispatch = layout.dispatch((index, &kernel), (name, wait), groups, &operands);
-            GpuDispatch { regions, ..dispatch }
-        });
+            GpuDispatch { regions, taps: taps(graph, schedule, &arena, touched), ..dispatch }
+        },
+    );
     let entry = GpuEntry {
         name: format!("{}-{rows}{suffix}", schedule.name),
         max_rows: dispatch::u32_of(rows),
@@ -177,6 +179,16 @@ fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>]) {
             dispatch.kernel.clone().looking_ahead(dispatch.groups, words);
         dispatch.operands.next = Some((start, end));
     }
+}
+
+/// Values of the graph that a dispatch leaves in the arena as floats.
+fn taps(graph: &Graph, schedule: &Schedule, arena: &Arena, touched: &Accesses) -> Vec<Tap> {
+    let tap = |resource: &Resource| {
+        let &Resource::Buffer(buffer) = resource else { return None };
+        let offset = arena.offset(*resource);
+        crate::schedule::taps::tap(graph, schedule, buffer, (Scratch::Arena, offset))
+    };
+    touched.writes.iter().filter_map(tap).collect()
 }
 
 /// Steps as the plan counts them: they are its regions, in the same order in every entry.

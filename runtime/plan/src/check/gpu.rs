@@ -2,13 +2,13 @@
 //! allocate buffers and index tables by it without a second look.
 
 use super::spirv;
-use super::{MEMORY_LIMIT, inside, length_of, present, range};
+use super::{COUNT_LIMIT, MEMORY_LIMIT, inside, length_of, present, range};
 use crate::PlanError;
 use crate::gpu::{
     GPU_ROWS, GpuDispatch, GpuEntry, GpuKernel, GpuModule, GpuPlan, GpuRopeTable, GpuSlot,
     GpuWindow, IMMEDIATE_BYTES, WINDOW_ALIGN, binding,
 };
-use crate::manifest::{Manifest, SegmentKind};
+use crate::manifest::{Manifest, Scratch, SegmentKind, Tap};
 
 /// Bytes of a module; ours have some thousands.
 const MODULE_LIMIT: u64 = 4 << 20;
@@ -151,7 +151,7 @@ fn entry(manifest: &Manifest, plan: &GpuPlan, entry: &GpuEntry) -> Result<(), Pl
     }
     for (index, dispatch) in entry.dispatches.iter().enumerate() {
         let place = || format!("dispatch {index} ({}) of {place}", dispatch.region);
-        self::dispatch(manifest, plan, dispatch, &place)?;
+        self::dispatch(manifest, plan, (entry.max_rows, dispatch), &place)?;
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn entry(manifest: &Manifest, plan: &GpuPlan, entry: &GpuEntry) -> Result<(), Pl
 fn dispatch(
     manifest: &Manifest,
     plan: &GpuPlan,
-    dispatch: &GpuDispatch,
+    (max_rows, dispatch): (u32, &GpuDispatch),
     place: &dyn Fn() -> String,
 ) -> Result<(), PlanError> {
     let Some(kernel) = plan.kernels.get(dispatch.kernel as usize) else {
@@ -194,7 +194,27 @@ fn dispatch(
         let place = || format!("binding {} of {}", slot.binding, place());
         self::window(weights, plan, slot, window, &place)?;
     }
+    for tap in &dispatch.taps {
+        self::tap(plan, max_rows, tap, place)?;
+    }
     Ok(())
+}
+
+/// Whether all rows of a tapped value lie in the arena.
+fn tap(
+    plan: &GpuPlan,
+    max_rows: u32,
+    tap: &Tap,
+    place: &dyn Fn() -> String,
+) -> Result<(), PlanError> {
+    let place = || format!("{} of {}", tap.value, place());
+    range(&place(), tap.columns, COUNT_LIMIT)?;
+    if tap.scratch != Scratch::Arena {
+        return Err(PlanError::malformed(place(), "a value in the arena", "private memory"));
+    }
+    // At most 32 rows of 2^24 columns.
+    let bytes = 4 * u64::from(max_rows) * u64::from(tap.columns);
+    inside(place, (tap.offset, bytes), plan.arena, 4)
 }
 
 /// Whether a window is of the buffer that the binding stands for, and inside it.

@@ -28,10 +28,11 @@ use self::trace::Recorder;
 use crate::Error;
 use crate::check;
 use crate::driver::npu::Context;
-use crate::driver::{Driver, Limits, Row, RowCheck};
+use crate::driver::{Driver, Limits, Row, RowCheck, TappedValue};
+use crate::verify::Traced;
 
 pub use topology::physical_cores;
-pub use trace::{Keep, TappedValue, TracedRegion};
+pub use trace::{Keep, TracedRegion};
 
 /// How to set a CPU driver up.
 #[derive(Clone, Copy, Debug)]
@@ -246,6 +247,22 @@ impl Driver for CpuDriver {
         let (_, entry) = self.entries[fits];
         let context = self.context(logits);
         self.run(entry, context)
+    }
+}
+
+impl Traced for CpuDriver {
+    fn entry_rows(&self) -> Vec<usize> {
+        self.traced.iter().map(|&(max_rows, ..)| max_rows).collect()
+    }
+
+    fn step_with_values(
+        &mut self,
+        rows: &[Row],
+        logits: &mut [f32],
+        keep: usize,
+    ) -> Result<Vec<TappedValue>, Error> {
+        let regions = self.trace(rows, logits, Keep::Row(keep))?;
+        Ok(regions.into_iter().flat_map(|region| region.values).collect())
     }
 }
 

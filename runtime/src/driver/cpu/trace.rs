@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use onebit_plan::abi::{StepContext, TRACE_START};
 use onebit_plan::manifest::{Scratch, Tap, TapRows, TracedEntry};
 
+use crate::driver::TappedValue;
+
 /// What to keep of a traced step besides its times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
@@ -28,17 +30,6 @@ pub struct TracedRegion {
     /// From the end of the step before to the end of this one, on the team's first thread.
     pub time: Duration,
     pub values: Vec<TappedValue>,
-}
-
-/// A value of the IR after the step that made it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TappedValue {
-    /// `%57`, see [`Tap::value`].
-    pub value: String,
-    /// `linear`
-    pub op: String,
-    /// One row, heads together.
-    pub row: Vec<f32>,
 }
 
 /// Takes notes during one step; made before it.

@@ -16,6 +16,7 @@ mod record;
 pub mod requirements;
 mod rope;
 mod store;
+mod trace;
 mod trial;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use onebit_plan::PlanFile;
 use onebit_plan::fit::Scale;
-use onebit_plan::gpu::{GpuEntry, GpuPlan, GpuWindow, WINDOW_ALIGN, step};
+use onebit_plan::gpu::{GpuDispatch, GpuEntry, GpuPlan, GpuWindow, WINDOW_ALIGN, step};
 use onebit_plan::manifest::SegmentKind;
 use onebit_vulkan::{
     Buffer, Commands, Device, Pipeline, Place, Recorder, Transfer, VulkanError, Window,
@@ -14,6 +14,7 @@ use onebit_vulkan::{
 use super::pieces::Pieces;
 use super::requirements::{cache_windows, weight_windows};
 use super::rope;
+use super::trace::Pick;
 
 /// All that dispatches see.
 pub(super) struct Buffers {
@@ -94,25 +95,64 @@ impl Buffers {
         if clock == Clock::Each {
             recorder.timestamp()?;
         }
-        let mut windows = Vec::new();
         for dispatch in &entry.dispatches {
-            windows.clear();
-            for window in &dispatch.windows {
-                windows.push(self.window(window, entry.max_rows)?);
-            }
             if dispatch.wait {
                 recorder.barrier();
             }
-            let Some(pipeline) = &pipelines[dispatch.kernel as usize] else {
-                return Err(missing(dispatch.kernel.into()));
-            };
-            recorder.dispatch(pipeline, &windows, &dispatch.immediates, dispatch.groups)?;
+            self.dispatch(&mut recorder, entry, dispatch, pipelines)?;
             if clock == Clock::Each {
                 recorder.timestamp()?;
             }
         }
         recorder.host_barrier();
         recorder.finish()
+    }
+
+    /// Records an entry that copies what it leaves after its dispatches, and at its end `outputs`
+    /// bytes of logits, to `to`, one behind the other.
+    pub(super) fn record_traced(
+        &self,
+        device: &Arc<Device>,
+        entry: &GpuEntry,
+        pipelines: &[Option<Arc<Pipeline>>],
+        (picks, outputs): (&[Pick<'_>], u64),
+        to: &Arc<Buffer>,
+    ) -> Result<Commands, VulkanError> {
+        let mut recorder = Recorder::new(device, &entry.name, 0)?;
+        let (mut picks, mut at) = (picks.iter().peekable(), 0);
+        for (index, dispatch) in entry.dispatches.iter().enumerate() {
+            recorder.copy_barrier();
+            self.dispatch(&mut recorder, entry, dispatch, pipelines)?;
+            recorder.copy_barrier();
+            while let Some(pick) = picks.next_if(|pick| pick.dispatch == index) {
+                let length = 4 * u64::from(pick.tap.columns);
+                let offset = pick.tap.offset + pick.row * length;
+                let from = self.arena.as_ref().map(|arena| arena.slice(offset, length));
+                recorder.copy(&from.ok_or_else(|| missing(offset))?, &to.slice(at, length))?;
+                at += length;
+            }
+        }
+        if outputs > 0 {
+            recorder.copy_barrier();
+            recorder.copy(&self.logits.slice(0, outputs), &to.slice(at, outputs))?;
+        }
+        recorder.host_barrier();
+        recorder.finish()
+    }
+
+    fn dispatch(
+        &self,
+        recorder: &mut Recorder,
+        entry: &GpuEntry,
+        dispatch: &GpuDispatch,
+        pipelines: &[Option<Arc<Pipeline>>],
+    ) -> Result<(), VulkanError> {
+        let windows = dispatch.windows.iter().map(|window| self.window(window, entry.max_rows));
+        let windows = windows.collect::<Result<Vec<_>, _>>()?;
+        let Some(pipeline) = &pipelines[dispatch.kernel as usize] else {
+            return Err(missing(dispatch.kernel.into()));
+        };
+        recorder.dispatch(pipeline, &windows, &dispatch.immediates, dispatch.groups)
     }
 
     /// Commands that bring the first `rows` of the logits to where the host reads fast.

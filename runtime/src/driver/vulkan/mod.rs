@@ -9,6 +9,7 @@
 
 mod choose;
 mod error;
+mod fit;
 mod kernels;
 mod pieces;
 mod profile;
@@ -154,8 +155,8 @@ impl VulkanDriver {
         let device = choose::choose(&instance, &options.device)?.open()?;
         let slots = options.slots.clamp(1, manifest.memory.slots);
         let (vocabulary, context) = (manifest.model.vocabulary, manifest.model.context);
-        let scale = requirements::scale(manifest, slots);
-        let fit = requirements::fit(gpu, device.info(), scale, options.matrices)?;
+        let scale = fit::scale(manifest, slots);
+        let fit = fit::fit(gpu, device.info(), scale, options.matrices)?;
         let mut selection = fit.selection;
         let folder = options.cache.as_deref();
         let pipelines = kernels::pipelines(&device, &plan, gpu, &mut selection, folder)?;

@@ -250,6 +250,7 @@ fn whole(manifest: &Manifest, facts: &mut Facts) {
     add(Section::Memory, "private", json!(memory.private));
     add(Section::Memory, "slot", json!(memory.slot));
     add(Section::Memory, "slots", json!(memory.slots));
+    add(Section::Memory, "cache", json!(memory.cache.name()));
     for option in &from.options {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         facts.insert((Section::Provenance, format!("option {name}"), "value"), json!(value));

@@ -30,7 +30,7 @@ fn manifest() -> Manifest {
             Requirement::CpuFeature("avx2".into()),
             Requirement::Memory(1 << 20),
         ],
-        memory: Memory { arena: 4096, private: 64, slot: 128, slots: 32 },
+        memory: Memory { arena: 4096, slot: 128, slots: 32, ..bare.memory },
         entries: vec![Entry {
             name: "step32".into(),
             offset: 16,

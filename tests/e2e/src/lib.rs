@@ -15,6 +15,7 @@ use onebit_ir::verify;
 use onebit_models::Model;
 use onebit_models::gguf::GgufFile;
 use onebit_plan::PlanFile;
+use onebit_plan::abi::CacheForm;
 use onebit_plan::trust::KeyId;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::{Driver, Row};
@@ -77,8 +78,11 @@ impl Compiled {
     /// The interpreter's logits of every row, over the model's own graph, with the plan's form of
     /// the cache.
     pub fn oracle(&self, steps: &[Vec<Row>]) -> Vec<Vec<f32>> {
-        let codes = self.plan.manifest().provenance.options.iter().any(|it| it == "kv=q8_0");
-        self.oracle_with(steps, if codes { CacheKind::Q8 } else { CacheKind::F16 })
+        let kind = match self.plan.manifest().memory.cache {
+            CacheForm::F16 => CacheKind::F16,
+            CacheForm::Q8 => CacheKind::Q8,
+        };
+        self.oracle_with(steps, kind)
     }
 
     /// As [`Self::oracle`], with a cache of any kind.

@@ -1,5 +1,6 @@
 //! What tests put into plans and beside them: a manifest with nothing in it, and a machine.
 
+use onebit_plan::abi::CacheForm;
 use onebit_plan::box_sys::{
     BOX_VERSION, BoxCache, BoxDescription, BoxGpu, BoxGpuKind, BoxMemory, BoxNpu, BoxOrigin,
     BoxProcessor, BoxRate, BoxSoftware,
@@ -28,7 +29,7 @@ pub fn bare_manifest() -> Manifest {
         },
         requirements: Vec::new(),
         segments: Vec::new(),
-        memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
+        memory: Memory { arena: 64, private: 64, slot: 64, slots: 1, cache: CacheForm::F16 },
         entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1, ..Entry::default() }],
         functions: Vec::new(),
         traced: Vec::new(),

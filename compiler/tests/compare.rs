@@ -26,8 +26,12 @@ fn base() -> (TempDir, PathBuf, PathBuf) {
 }
 
 fn sections(a: &Path, b: &Path) -> BTreeSet<&'static str> {
+    sections_without(a, b, &[])
+}
+
+fn sections_without(a: &Path, b: &Path, ignored: &[Section]) -> BTreeSet<&'static str> {
     let (a, b) = (PlanFile::open(a).unwrap(), PlanFile::open(b).unwrap());
-    let found = diff::differences(&a, &b, &BTreeSet::new());
+    let found = diff::differences(&a, &b, &ignored.iter().copied().collect());
     found.iter().map(|difference| difference.section.name()).collect()
 }
 
@@ -114,6 +118,17 @@ fn nothing_is_left_out() {
     let moved = folder.path().join("moved.plan");
     rewritten(&base, &moved, |manifest| manifest.entries[0].buffers[0].name.push('x'));
     assert_eq!(sections(&base, &moved), BTreeSet::from([Section::Layout.name()]));
+    // Nor where the plans differ in something that is ignored.
+    rewritten(&base, &moved, |manifest| {
+        manifest.entries[0].buffers[0].name.push('x');
+        manifest.provenance.source = "n.gguf".into();
+    });
+    let layout = BTreeSet::from([Section::Layout.name()]);
+    let ignoring = |ignored: &[Section]| sections_without(&base, &moved, ignored);
+    assert_eq!(ignoring(&[Section::Provenance]), layout);
+    assert_eq!(ignoring(&[Section::Provenance, Section::Segments]), layout);
+    assert_eq!(ignoring(&[Section::Provenance, Section::Layout]), BTreeSet::new());
+    assert_eq!(ignoring(&[Section::Provenance, Section::Entries]), BTreeSet::new());
 }
 
 #[test]

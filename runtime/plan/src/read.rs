@@ -15,7 +15,8 @@ use crate::{PlanError, check, codec};
 
 /// A plan mapped read-only, with header, manifest, bounds, padding and small segments checked, and
 /// its signature well-formed. Whether the signature is right, and of whom, [`PlanFile::trust`] says:
-/// ask before anything that runs code of the plan.
+/// ask before anything that runs code of the plan. Drivers take a
+/// [`crate::trust::AllowedPlan`].
 ///
 /// The weight segment's hash is *not* checked at open, because that would read the whole file:
 /// damage there changes results, never memory safety, since no weight byte is used as an address,

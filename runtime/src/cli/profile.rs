@@ -6,9 +6,8 @@ use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use onebit_plan::PlanFile;
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::driver::{Driver, Limits, Row};
 use onebit_rt::profile::{
     ArrayTimes, Origin, Piece, Roof, RoofOrigin, StepProfile, chrome, on_processor, on_vulkan,
@@ -105,7 +104,7 @@ pub fn run(options: &args::Profile) -> Result<ExitCode, Failure> {
 
 /// The profile, the device's name and how often the step ran.
 fn measure(
-    plan: &Arc<PlanFile>,
+    plan: &AllowedPlan,
     options: &args::Profile,
 ) -> Result<(StepProfile, String, usize), Failure> {
     let manifest = plan.manifest();

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use onebit_plan::PlanFile;
 use onebit_plan::golden::Golden;
 use onebit_plan::manifest::{Manifest, SegmentKind};
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::Error;
 use onebit_rt::driver::npu;
 use onebit_rt::driver::vulkan::api::{DeviceKind, Instance, PhysicalDevice, Validation};
@@ -125,7 +125,7 @@ fn vulkan_devices(hardware: bool) -> Vec<usize> {
     devices.iter().enumerate().filter(able).map(|(index, _)| index).collect()
 }
 
-fn run_on(plan: &Arc<PlanFile>, golden: &Golden, machine: &Machine) -> Result<Run, Failure> {
+fn run_on(plan: &AllowedPlan, golden: &Golden, machine: &Machine) -> Result<Run, Failure> {
     let manifest = plan.manifest();
     let (mut driver, device, arithmetic): (Box<dyn Traced>, _, _) = match machine.device {
         Device::Vulkan => {

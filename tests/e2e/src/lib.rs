@@ -16,7 +16,7 @@ use onebit_models::Model;
 use onebit_models::gguf::GgufFile;
 use onebit_plan::PlanFile;
 use onebit_plan::abi::CacheForm;
-use onebit_plan::trust::KeyId;
+use onebit_plan::trust::{AllowedPlan, KeyId};
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::{Driver, Row};
 use onebit_test_support::{TinyOptions, tiny_model};
@@ -28,7 +28,7 @@ use tempfile::TempDir;
 /// A model, its plan, and the folder that holds the plan.
 pub struct Compiled {
     pub model: Model,
-    pub plan: Arc<PlanFile>,
+    pub plan: AllowedPlan,
     pub folder: TempDir,
 }
 
@@ -48,7 +48,7 @@ fn compile(model: Model, options: &Options) -> Compiled {
     let path = folder.path().join("model.plan");
     onebitc::compile(&model, Path::new("model.gguf"), &path, options, &mut |_, _| {})
         .expect("the model compiles");
-    let plan = Arc::new(PlanFile::open(&path).expect("the plan opens"));
+    let plan = AllowedPlan::untrusted(PlanFile::open(&path).expect("the plan opens"));
     Compiled { model, plan, folder }
 }
 
@@ -72,7 +72,7 @@ impl Compiled {
     pub fn driver(&self, threads: usize) -> CpuDriver {
         let slots = self.plan.manifest().memory.slots;
         let options = CpuOptions { threads: std::num::NonZeroUsize::new(threads), slots };
-        CpuDriver::load(Arc::clone(&self.plan), options).expect("the plan loads")
+        CpuDriver::load(self.plan.clone(), options).expect("the plan loads")
     }
 
     /// The interpreter's logits of every row, over the model's own graph, with the plan's form of

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use onebit_e2e::{chunks, compile_bytes, run};
 use onebit_models::Model;
@@ -12,6 +11,7 @@ use onebit_plan::PlanFile;
 use onebit_plan::box_sys::{BoxDescription, BoxGpu, BoxNpu};
 use onebit_plan::gpu::GpuFeature;
 use onebit_plan::manifest::Manifest;
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::check::{Ask, Verdict, check};
 use onebit_rt::driver::npu;
 use onebit_rt::driver::vulkan::api::{DeviceInfo, Instance, Validation};
@@ -151,10 +151,10 @@ fn a_plan_for_this_box_runs_on_it() {
         eprintln!("skipped: lavapipe is not among the {} devices", devices.len());
         return;
     };
-    let driver = |plan: &Arc<PlanFile>| {
+    let driver = |plan: &AllowedPlan| {
         let device = Choice::Index(place);
         let options = VulkanOptions { device, slots: 2, ..VulkanOptions::default() };
-        VulkanDriver::load(Arc::clone(plan), &options).unwrap()
+        VulkanDriver::load(plan.clone(), &options).unwrap()
     };
     assert_eq!(run(&mut driver(&known.plan), &steps), run(&mut driver(&any.plan), &steps));
 }
@@ -203,7 +203,7 @@ fn checks_and_loads_of_a_plan_for_an_npu_agree() {
     assert!(npu::open_for(npu::Device::Emulator, &compiled.plan).is_ok());
     let vulkan = report(onebit_rt::check::Target::Vulkan);
     assert_eq!(vulkan.verdict, Verdict::Cannot);
-    assert!(VulkanDriver::load(Arc::clone(&compiled.plan), &VulkanOptions::default()).is_err());
+    assert!(VulkanDriver::load(compiled.plan.clone(), &VulkanOptions::default()).is_err());
     let real = report(onebit_rt::check::Target::Npu);
     let loads = npu::open_for(npu::Device::Hardware, &compiled.plan).is_ok();
     assert_eq!(real.verdict != Verdict::Cannot, loads, "{real:#?}");

@@ -24,8 +24,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onebit_plan::PlanFile;
 use onebit_plan::gpu::{GPU_AHEAD, GPU_ROWS, GpuPlan, step};
+use onebit_plan::trust::AllowedPlan;
 use onebit_vulkan::{
     Buffer, Commands, Device, DeviceInfo, Instance, Pipeline, Place, Ticket, Validation,
 };
@@ -96,7 +96,7 @@ pub struct VulkanDriver {
     step_time: Duration,
     pipelines: Vec<Option<Arc<Pipeline>>>,
     notes: Vec<String>,
-    plan: Arc<PlanFile>,
+    plan: AllowedPlan,
     device: Arc<Device>,
     instance: Instance,
 }
@@ -132,8 +132,8 @@ impl VulkanDriver {
     ///
     /// # Errors
     /// [`GpuError`] in all its forms.
-    pub fn load(plan: Arc<PlanFile>, options: &VulkanOptions) -> Result<Self, Error> {
-        let mut driver = Self::open(Arc::clone(&plan), options)?;
+    pub fn load(plan: AllowedPlan, options: &VulkanOptions) -> Result<Self, Error> {
+        let mut driver = Self::open(plan.clone(), options)?;
         if driver.uniform {
             return Ok(driver);
         }
@@ -148,7 +148,7 @@ impl VulkanDriver {
         Ok(driver)
     }
 
-    fn open(plan: Arc<PlanFile>, options: &VulkanOptions) -> Result<Self, GpuError> {
+    fn open(plan: AllowedPlan, options: &VulkanOptions) -> Result<Self, GpuError> {
         let manifest = plan.manifest();
         let Some(gpu) = &manifest.gpu else { return Err(GpuError::NoPart) };
         let instance = Instance::new(options.validation)?;

@@ -26,12 +26,14 @@ pub mod layout;
 pub mod manifest;
 mod part;
 mod read;
+mod regions;
 pub mod trust;
 mod write;
 
 pub use error::PlanError;
 pub use head::PlanHead;
 pub use read::PlanFile;
+pub use regions::layer_of;
 pub use write::{CompletePlan, PlanWriter, sign_plan};
 
 /// Version of the file format; a runtime reads exactly the version it was built with.

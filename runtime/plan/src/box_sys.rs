@@ -6,8 +6,6 @@
 //! one machine has. A reader takes exactly the version and the fields that it knows; docs/box-sys.md
 //! describes all of them.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::fit::GpuCapabilities;
@@ -303,11 +301,6 @@ impl BoxGpu {
         }
     }
 
-    /// Whether it reads the processor's memory.
-    pub fn shares_memory(&self) -> bool {
-        matches!(self.kind, BoxGpuKind::Integrated | BoxGpuKind::Cpu)
-    }
-
     fn check(&self, index: usize) -> Result<(), BoxError> {
         let place = |name: &str| format!("gpus[{index}].{name}");
         ascending(&place("features"), &self.features)?;
@@ -328,18 +321,6 @@ impl BoxGpu {
             within(&place(name), value, 1, u64::MAX)?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for BoxGpuKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Discrete => "discrete",
-            Self::Integrated => "integrated",
-            Self::Virtual => "virtual",
-            Self::Cpu => "cpu",
-            Self::Other => "other",
-        })
     }
 }
 

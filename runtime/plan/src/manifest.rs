@@ -241,7 +241,7 @@ pub enum TapRows {
 pub struct Region {
     /// `@blk.0.attn_in`; unique in the plan.
     pub name: String,
-    /// `cpu`, `vulkan` or `npu`.
+    /// `cpu` or `npu`. What a Vulkan device does of it, [`Manifest::gpu`] says.
     pub target: String,
     /// Names of the IR ops it runs.
     pub ops: Vec<String>,

@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use onebit_ir::quant::Format;
 use onebit_plan::PlanFile;
@@ -109,6 +110,18 @@ fn exit_codes_tell_what_was_found() {
     assert_eq!(onebitc(&[&"diff", &base, &renamed]).status.code(), Some(1));
     let ignored = onebitc(&[&"diff", &base, &renamed, &"--ignore", &"provenance"]);
     assert_eq!(ignored.status.code(), Some(0));
+}
+
+/// Whoever reads only the first lines is not told that plans are the same.
+#[test]
+fn a_closed_pipe_changes_no_verdict() {
+    let (folder, gguf, base) = base();
+    let other = plan(folder.path(), "other", &gguf, &Options { batch: 8, ..small() });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onebitc"));
+    let mut child =
+        command.arg("diff").args([&base, &other]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 /// What no section speaks of is compared all the same.

@@ -1,6 +1,5 @@
 //! Reading a plan: one map of the whole file, checked before anything in it is used.
 
-use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -37,19 +36,15 @@ impl PlanFile {
     /// Any way in which the file is not a plan of this format version.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PlanError> {
         let path = path.as_ref();
-        let failed = |action| move |source| PlanError::Io { action, path: path.to_owned(), source };
-        // Asked first, because opening a pipe would wait for its writer.
-        if !fs::metadata(path).map_err(failed("open"))?.is_file() {
-            return Err(PlanError::NotAFile { path: path.to_owned() });
-        }
-        let file = File::open(path).map_err(failed("open"))?;
-        if file.metadata().map_err(failed("open"))?.len() == 0 {
+        let failed = |source| PlanError::Io { action: "map", path: path.to_owned(), source };
+        let (file, length) = head::open_file(path)?;
+        if length == 0 {
             return Err(PlanError::NotAPlan { path: path.to_owned() });
         }
         // SAFETY: the map is read-only and private to this value. Writers replace a plan by
         // rename, never in place; a process that truncates the file while it is mapped stops
         // this one with SIGBUS, as for any mapped file.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed("map"))?;
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         let (Tail { manifest, signature }, manifest_range) = check_file(path, &map)?;
         let plan = Self { path: path.to_owned(), map, manifest, manifest_range, signature };
         plan.verify(SegmentKind::CpuCode)?;

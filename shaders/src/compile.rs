@@ -117,9 +117,8 @@ fn shared_bytes(module: &naga::Module) -> Result<u32, String> {
 /// `vec4<f16>`: NVIDIA's puts variables one behind the other, and loads from between two multiples
 /// give wrong numbers.
 fn unaligned_neighbour(module: &naga::Module) -> Option<&str> {
-    let is_matrix = |(_, ty): (_, &naga::Type)| {
-        matches!(ty.inner, naga::TypeInner::CooperativeMatrix { .. })
-    };
+    let is_matrix =
+        |(_, ty): (_, &naga::Type)| matches!(ty.inner, naga::TypeInner::CooperativeMatrix { .. });
     if !module.types.iter().any(is_matrix) {
         return None;
     }

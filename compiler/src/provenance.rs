@@ -4,7 +4,7 @@ use onebit_plan::abi::CacheForm;
 use onebit_plan::manifest::Provenance;
 
 use crate::emit::{Options, Vulkan};
-use crate::report::{KV_OPTION, NPU_OPTION};
+use crate::report::NPU_OPTION;
 use crate::schedule::array::ArrayLimits;
 use crate::schedule::repack::Placement;
 use crate::target::cpu::CpuOptions;
@@ -39,7 +39,7 @@ pub(crate) fn record(options: &Options, cpu: &CpuOptions) -> Vec<String> {
         format!("architecture={}", cpu.architecture),
         format!("batch={}", cpu.batch),
         format!("ctx={}", cpu.context),
-        format!("{KV_OPTION}{}", cpu.cache.name()),
+        format!("kv={}", cpu.cache.name()),
         format!("gpu={}", vulkan.map_or("", |(_, name)| name)),
     ];
     if options.placement == Placement::Array {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use onebit_ir::quant::Format;
-use onebit_plan::abi::CacheForm;
 use onebit_plan::gpu::GpuPlan;
 use onebit_plan::manifest::{ArrayPlan, ArrayWeights, Manifest};
 
@@ -15,9 +14,6 @@ use crate::target::vulkan::predict;
 
 /// How a plan's provenance says that it was compiled for a neural processor, too.
 pub(crate) const NPU_OPTION: &str = "npu=xdna2";
-
-/// How a plan's provenance begins to say in which form the cache keeps keys and values.
-pub(crate) const KV_OPTION: &str = "kv=";
 
 /// Summary of a plan, printed by [`fmt::Display`].
 #[derive(Debug)]
@@ -99,13 +95,12 @@ impl fmt::Display for Report {
                 writeln!(f, "  {name} stays on the cpu: the npu has no way to do its shape")?;
             }
         }
-        let form = m.provenance.options.iter().find_map(|option| option.strip_prefix(KV_OPTION));
         writeln!(
             f,
             "memory: {:.1} MiB read per token, {:.2} KiB of cache per position and slot ({})",
             mebi(self.bytes_per_token()),
             m.memory.slot as f64 / f64::from(m.model.context) / 1024.0,
-            form.unwrap_or(CacheForm::default().name())
+            m.memory.cache.name()
         )?;
         let lines = self.machine.iter().flat_map(|machine| predict_lines(m, machine));
         lines.into_iter().try_for_each(|line| writeln!(f, "{line}"))
@@ -170,6 +165,7 @@ fn array(f: &mut fmt::Formatter<'_>, plan: &ArrayPlan) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use onebit_plan::abi::CacheForm;
     use onebit_plan::manifest::{Memory, ModelInfo, Provenance, Region};
 
     use super::*;
@@ -201,7 +197,7 @@ mod tests {
             },
             requirements: Vec::new(),
             segments: Vec::new(),
-            memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
+            memory: Memory { arena: 64, private: 64, slot: 64, slots: 1, cache: CacheForm::F16 },
             entries: Vec::new(),
             functions: Vec::new(),
             traced: Vec::new(),

@@ -1,8 +1,11 @@
 //! Compiling a plan again to see that it is what its provenance says, byte for byte.
 
-use std::path::Path;
+use std::io;
+use std::iter::repeat;
+use std::path::{Path, PathBuf};
 
 use onebit_models::Model;
+use onebit_plan::gpu::GpuModule;
 use onebit_plan::manifest::{Manifest, SegmentKind};
 use onebit_plan::{PlanError, PlanFile};
 
@@ -32,7 +35,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error("cannot make a folder for the second plan in {}: {source}", folder.display())]
-    Scratch { folder: std::path::PathBuf, source: std::io::Error },
+    Scratch { folder: PathBuf, source: io::Error },
 }
 
 impl VerifyError {
@@ -54,7 +57,8 @@ impl VerifyError {
     }
 }
 
-/// Compiles `model` as `plan` says it was, for the same `machine` if any, into a file in `scratch` that is gone afterwards.
+/// Compiles `model` as `plan` says it was, for the same `machine` if any, into a file in `scratch`
+/// that is gone afterwards.
 ///
 /// # Errors
 /// When the plan is of another version or model, or the compile fails.
@@ -84,8 +88,9 @@ pub fn verify_build(
     Ok(compare(plan, &again))
 }
 
-/// Compares two plans part by part: what the manifest says first, because everything else follows
-/// from it, then the bytes of the segments.
+/// Compares two plans part by part: the bytes of the segments first, because their places can be
+/// named, then the manifest, which has a hash of each. Nothing else of a file is free: padding and
+/// header were checked when the plans were opened.
 fn compare(plan: &PlanFile, again: &PlanFile) -> Verdict {
     let (a, b) = (plan.manifest(), again.manifest());
     for segment in &a.segments {
@@ -118,45 +123,47 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
 
 /// Whose byte `at` of a segment is.
 fn owner(manifest: &Manifest, kind: SegmentKind, at: u64) -> String {
-    let within = |offset: u64, length: u64| offset <= at && at - offset < length;
     let found = match kind {
-        SegmentKind::Weights => {
-            let matrix = manifest.weights.iter().find(|it| within(it.offset, it.bytes));
-            let array = manifest.array.iter().flat_map(|array| &array.products);
-            let product = array.clone().find(|it| within(it.offset, it.bytes));
-            matrix
-                .map(|it| it.tensors.join(" + "))
-                .or_else(|| product.map(|it| it.tensors.join(" + ")))
-        }
+        SegmentKind::Weights => weight_owner(manifest, at),
         SegmentKind::CpuCode => code_owner(manifest, at),
         SegmentKind::Shaders => {
-            manifest.gpu.iter().flat_map(|gpu| &gpu.kernels).find_map(|kernel| {
-                let holds =
-                    kernel.modules.iter().any(|module| within(module.offset, module.length));
-                holds.then(|| format!("kernel {}", kernel.name))
-            })
+            let kernels = manifest.gpu.iter().flat_map(|gpu| &gpu.kernels);
+            let holds = |it: &GpuModule| holds(it.offset, it.length, at);
+            let kernel = kernels.into_iter().find(|kernel| kernel.modules.iter().any(holds));
+            kernel.map(|kernel| format!("kernel {}", kernel.name))
         }
         SegmentKind::ArrayCalls => {
-            manifest.array.iter().flat_map(|array| &array.calls).enumerate().find_map(
-                |(index, call)| within(call.offset, call.length).then(|| format!("call {index}")),
-            )
+            let mut calls = manifest.array.iter().flat_map(|array| &array.calls);
+            let call = calls.position(|it| holds(it.offset, it.length, at));
+            call.map(|index| format!("call {index}"))
         }
-        _ => None,
+        SegmentKind::Tokenizer | SegmentKind::ArrayConfiguration | SegmentKind::Golden => None,
     };
     found.map_or(String::new(), |name| format!(", in {name}"))
 }
 
+/// Whether byte `at` is one of `length` from `offset` on.
+fn holds(offset: u64, length: u64, at: u64) -> bool {
+    offset <= at && at - offset < length
+}
+
+fn weight_owner(manifest: &Manifest, at: u64) -> Option<String> {
+    let matrices = manifest.weights.iter().map(|it| (it.offset, it.bytes, &it.tensors));
+    let products = manifest.array.iter().flat_map(|array| &array.products);
+    let products = products.map(|it| (it.offset, it.bytes, &it.tensors));
+    let mut all = matrices.chain(products);
+    let (_, _, tensors) = all.find(|&(offset, bytes, _)| holds(offset, bytes, at))?;
+    Some(tensors.join(" + "))
+}
+
 fn code_owner(manifest: &Manifest, at: u64) -> Option<String> {
-    let within = |offset: u64, length: u64| offset <= at && at - offset < length;
-    if let Some(function) = manifest.functions.iter().find(|it| within(it.offset, it.length)) {
+    if let Some(function) = manifest.functions.iter().find(|it| holds(it.offset, it.length, at)) {
         return Some(format!("function {}", function.name));
     }
-    let entry = manifest.entries.iter().find(|it| within(it.offset, it.length))?;
+    let entry = manifest.entries.iter().find(|it| holds(it.offset, it.length, at))?;
     let inside = at - entry.offset;
-    let range = entry
-        .ranges
-        .iter()
-        .find(|range| (u64::from(range.start)..u64::from(range.end)).contains(&inside));
+    let mut ranges = entry.ranges.iter();
+    let range = ranges.find(|it| (it.start.into()..it.end.into()).contains(&inside));
     let region = range.and_then(|range| manifest.regions.get(range.region as usize));
     Some(match region {
         Some(region) => format!("entry {} region {}", entry.name, region.name),
@@ -167,8 +174,8 @@ fn code_owner(manifest: &Manifest, at: u64) -> Option<String> {
 /// The first line of the plans' texts that is not the same.
 fn first_line(a: &PlanFile, b: &PlanFile) -> String {
     let (a, b) = (a.dump(), b.dump());
-    let lines = a.lines().map(Some).chain(std::iter::repeat(None));
-    let others = b.lines().map(Some).chain(std::iter::repeat(None));
+    let lines = a.lines().map(Some).chain(repeat(None));
+    let others = b.lines().map(Some).chain(repeat(None));
     let pairs = lines.zip(others).take_while(|(x, y)| x.is_some() || y.is_some());
     for (x, y) in pairs {
         if x != y {

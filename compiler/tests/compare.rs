@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use onebit_ir::quant::Format;
 use onebit_plan::PlanFile;
@@ -26,8 +27,12 @@ fn base() -> (TempDir, PathBuf, PathBuf) {
 }
 
 fn sections(a: &Path, b: &Path) -> BTreeSet<&'static str> {
+    sections_without(a, b, &[])
+}
+
+fn sections_without(a: &Path, b: &Path, ignored: &[Section]) -> BTreeSet<&'static str> {
     let (a, b) = (PlanFile::open(a).unwrap(), PlanFile::open(b).unwrap());
-    let found = diff::differences(&a, &b, &BTreeSet::new());
+    let found = diff::differences(&a, &b, &ignored.iter().copied().collect());
     found.iter().map(|difference| difference.section.name()).collect()
 }
 
@@ -107,6 +112,18 @@ fn exit_codes_tell_what_was_found() {
     assert_eq!(ignored.status.code(), Some(0));
 }
 
+/// Whoever reads only the first lines is not told that plans are the same.
+#[test]
+fn a_closed_pipe_changes_no_verdict() {
+    let (folder, gguf, base) = base();
+    let other = plan(folder.path(), "other", &gguf, &Options { batch: 8, ..small() });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onebitc"));
+    let mut child =
+        command.arg("diff").args([&base, &other]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
 /// What no section speaks of is compared all the same.
 #[test]
 fn nothing_is_left_out() {
@@ -114,6 +131,17 @@ fn nothing_is_left_out() {
     let moved = folder.path().join("moved.plan");
     rewritten(&base, &moved, |manifest| manifest.entries[0].buffers[0].name.push('x'));
     assert_eq!(sections(&base, &moved), BTreeSet::from([Section::Layout.name()]));
+    // Nor where the plans differ in something that is ignored.
+    rewritten(&base, &moved, |manifest| {
+        manifest.entries[0].buffers[0].name.push('x');
+        manifest.provenance.source = "n.gguf".into();
+    });
+    let layout = BTreeSet::from([Section::Layout.name()]);
+    let ignoring = |ignored: &[Section]| sections_without(&base, &moved, ignored);
+    assert_eq!(ignoring(&[Section::Provenance]), layout);
+    assert_eq!(ignoring(&[Section::Provenance, Section::Segments]), layout);
+    assert_eq!(ignoring(&[Section::Provenance, Section::Layout]), BTreeSet::new());
+    assert_eq!(ignoring(&[Section::Provenance, Section::Entries]), BTreeSet::new());
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub mod profile;
 pub mod sampler;
 pub mod session;
 #[cfg(test)]
+mod test_device;
+#[cfg(test)]
 mod test_machine;
 #[cfg(test)]
 mod test_manifest;

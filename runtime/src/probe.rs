@@ -12,7 +12,7 @@ use crate::driver::npu::probe as npu;
 use crate::driver::vulkan::api::{DeviceInfo, DeviceKind, Instance, Validation};
 use crate::machine::Roots;
 use crate::machine::memory::Memory;
-use crate::machine::processor::{Cores, Processor, caches, cores, model, name_of};
+use crate::machine::processor::{Cache, Cores, Processor, caches, cores, model, name_of};
 
 /// Whether the speed of memory is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ fn processor(roots: &Roots) -> BoxProcessor {
     let team = physical_cores().get();
     let Cores { physical, logical } =
         cores(roots).unwrap_or(Cores { physical: team, logical: team });
-    let cache = |it: crate::machine::processor::Cache| BoxCache {
+    let cache = |it: Cache| BoxCache {
         level: it.level,
         kind: it.kind,
         bytes: it.bytes,

@@ -5,44 +5,24 @@ use onebit_plan::gpu::{
     GpuDispatch, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuSlot, GpuWindow, binding,
 };
 use onebit_plan::manifest::{
-    ArrayCall, ArrayGroup, ArrayPlan, ArrayWeights, Entry, Manifest, Memory, ModelInfo, Provenance,
-    Segment, SegmentKind,
+    ArrayCall, ArrayGroup, ArrayPlan, ArrayWeights, Manifest, Memory, Segment, SegmentKind,
 };
+use onebit_test_support::bare_manifest;
 
 /// 4 slots of 64 positions.
 pub(crate) fn manifest() -> Manifest {
+    let bare = bare_manifest();
     Manifest {
-        provenance: Provenance {
-            tool: "0.1.0".into(),
-            source: "none.gguf".into(),
-            source_hash: [0; 32],
-            options: Vec::new(),
-        },
-        model: ModelInfo {
-            name: "none".into(),
-            architecture: "none".into(),
-            parameters: 1,
-            vocabulary: 64,
-            context: 64,
-            trained_context: 64,
-            layers: 1,
-        },
-        requirements: Vec::new(),
         segments: vec![Segment {
             kind: SegmentKind::Weights,
             offset: 4096,
             length: 4096,
             hash: [0; 32],
         }],
-        memory: Memory { arena: 64, private: 64, slot: 4096, slots: 4 },
-        entries: vec![Entry { name: "one".into(), max_rows: 1, ..Entry::default() }],
-        functions: Vec::new(),
-        traced: Vec::new(),
-        kernels: Vec::new(),
-        regions: Vec::new(),
-        weights: Vec::new(),
+        memory: Memory { slot: 4096, slots: 4, ..bare.memory },
         array: Some(array()),
         gpu: Some(gpu()),
+        ..bare
     }
 }
 

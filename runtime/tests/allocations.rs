@@ -8,7 +8,6 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use onebit_aie::gemm::{BufferSizes, Design, Results, Shape};
@@ -16,6 +15,7 @@ use onebit_models::Model;
 use onebit_models::gguf::GgufFile;
 use onebit_plan::PlanFile;
 use onebit_plan::manifest::SegmentKind;
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::npu::software::{Setup, SoftwareDriver};
 use onebit_rt::driver::npu::{Call, Context, Errno, Ioctl, IoctlContext, MappingId};
@@ -104,7 +104,7 @@ impl Ioctl for Kernel {
     }
 }
 
-fn plan(folder: &Path) -> Arc<PlanFile> {
+fn plan(folder: &Path) -> AllowedPlan {
     let bytes = tiny_model("llama", &TinyOptions::default());
     let model = Model::from_file(GgufFile::parse(bytes).unwrap()).unwrap();
     let options = Options {
@@ -116,7 +116,7 @@ fn plan(folder: &Path) -> Arc<PlanFile> {
     };
     let path = folder.join("tiny.plan");
     onebitc::compile(&model, Path::new("tiny.gguf"), &path, &options, &mut |_, _| {}).unwrap();
-    Arc::new(PlanFile::open(path).unwrap())
+    AllowedPlan::untrusted(PlanFile::open(path).unwrap())
 }
 
 /// What waking the team allocates: `rayon::ThreadPool::broadcast` makes a list of its jobs, one a
@@ -170,13 +170,13 @@ fn steps_allocate_nothing_of_ours() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path());
     let options = || CpuOptions { threads: NonZeroUsize::new(2), slots: 1 };
-    let mut driver = CpuDriver::load(Arc::clone(&plan), options()).unwrap();
+    let mut driver = CpuDriver::load(plan.clone(), options()).unwrap();
     assert_eq!(steps_allocate(&mut driver), 2 * OF_RAYON, "on the CPU");
 
     let kernel = Kernel(SoftwareDriver::new(Setup::default()));
     let xclbin = plan.segment(SegmentKind::ArrayConfiguration);
     let context = Box::new(IoctlContext::new(kernel, xclbin).unwrap());
-    let mut driver = CpuDriver::load_with_array(Arc::clone(&plan), options(), context).unwrap();
+    let mut driver = CpuDriver::load_with_array(plan.clone(), options(), context).unwrap();
     let chained = plan.manifest().array.as_ref().unwrap();
     assert!(chained.groups.iter().any(|group| group.count > 1));
     assert_eq!(steps_allocate(&mut driver), 2 * OF_RAYON, "with the array");

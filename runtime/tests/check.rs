@@ -10,13 +10,12 @@ mod rewrite;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
 
 use common::{END, counting_plan};
 use gpu::gpu_plan;
 use onebit_plan::gpu::{GpuFeature, GpuModule, GpuWindow};
 use onebit_plan::manifest::{Manifest, Requirement};
-use onebit_plan::trust::{Trust, TrustStore};
+use onebit_plan::trust::{AllowedPlan, Trust, TrustStore};
 use onebit_plan::{PlanError, PlanFile, PlanHead};
 use onebit_rt::Error;
 use onebit_rt::check::{Ask, Outcome, Report, Target, Verdict, check};
@@ -42,7 +41,7 @@ fn assert_agree(
     from: &Path,
     changes: &[Change],
     ask: &Ask,
-    load: impl Fn(Arc<PlanFile>) -> Result<(), Error>,
+    load: impl Fn(AllowedPlan) -> Result<(), Error>,
 ) {
     let (mut refused, mut taken) = (0, 0);
     for (index, (first, change)) in changes.iter().enumerate() {
@@ -52,7 +51,7 @@ fn assert_agree(
                 other(manifest);
             });
             let report = check(&path, ask).unwrap();
-            let loaded = load(Arc::new(PlanFile::open(&path).unwrap()));
+            let loaded = load(AllowedPlan::untrusted(PlanFile::open(&path).unwrap()));
             let says = report.verdict == Verdict::Cannot;
             assert_eq!(says, loaded.is_err(), "{first} and {second}: {loaded:?}\n{report:#?}");
             *(if says { &mut refused } else { &mut taken }) += 1;

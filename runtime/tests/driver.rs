@@ -4,10 +4,10 @@
 mod common;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use common::{END, VOCABULARY, counting_plan};
 use onebit_plan::PlanFile;
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::Error;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::{Driver, Row};
@@ -17,7 +17,7 @@ fn driver(threads: usize, slots: u32) -> CpuDriver {
     let folder = tempfile::tempdir().unwrap();
     let plan = PlanFile::open(counting_plan(folder.path(), 64, Some(END))).unwrap();
     let threads = NonZeroUsize::new(threads);
-    CpuDriver::load(Arc::new(plan), CpuOptions { threads, slots }).unwrap()
+    CpuDriver::load(AllowedPlan::untrusted(plan), CpuOptions { threads, slots }).unwrap()
 }
 
 #[test]

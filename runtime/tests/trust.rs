@@ -6,9 +6,10 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use common::{END, counting_plan, key};
-use onebit_plan::trust::{KeyId, Trust, TrustStore, TrustedKeys};
+use onebit_plan::trust::{AllowedPlan, KeyId, Trust, TrustError, TrustStore, TrustedKeys};
 use onebit_plan::{PlanFile, sign_plan};
 use onebitc::sign::SecretKey;
 use tempfile::TempDir;
@@ -187,7 +188,12 @@ fn a_key_of_the_same_id_proves_nothing() {
     let both: TrustedKeys = [twin.public_key(), key().public_key()].into_iter().collect();
     assert_eq!(plan.trust(&both), Trust::Trusted(id));
     let store = TrustStore::new(case.path("keys"));
-    assert_eq!(plan.require_trust(&store.keys().unwrap()).unwrap(), id);
+    let trusted = store.keys().unwrap();
+    assert_eq!(plan.require_trust(&trusted).unwrap(), id);
+    let plan = Arc::new(plan);
+    let refused = AllowedPlan::signed(Arc::clone(&plan), &keys(&stranger)).err().unwrap();
+    assert!(matches!(refused, TrustError::Untrusted { .. }), "{refused}");
+    assert!(AllowedPlan::signed(plan, &trusted).is_ok());
 }
 
 /// Debian's minisign checks what we sign, signs with our keys, and makes keys for us.

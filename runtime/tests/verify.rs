@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use onebit_models::Model;
 use onebit_models::gguf::GgufFile;
@@ -21,10 +21,14 @@ fn plan(folder: &Path) -> PathBuf {
     path
 }
 
-fn verify(plan: &Path, options: &[&str]) -> Output {
+fn command(plan: &Path, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onebit-rt"));
     command.arg("verify").arg(plan).args(options).args(["--allow-untrusted", "-t", "2"]);
-    command.output().unwrap()
+    command
+}
+
+fn verify(plan: &Path, options: &[&str]) -> Output {
+    command(plan, options).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -89,6 +93,10 @@ fn damaged_weights_are_said() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("MB: WRONG") && text.contains("Weights segment is damaged"), "{text}");
+    // Nor does it take a reader.
+    let mut child = command(&path, &["--device", "cpu"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gpu::{Part, VOCABULARY, gpu_plan, successor};
 use onebit_plan::PlanFile;
 use onebit_plan::gpu::{GPU_AHEAD, GPU_ROWS, GpuFeature, GpuWindow};
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::Error;
 use onebit_rt::driver::vulkan::api::{DeviceInfo, Instance, Validation};
 use onebit_rt::driver::vulkan::{Choice, GpuError, VulkanDriver, VulkanOptions};
@@ -55,9 +55,10 @@ fn options(index: usize, slots: u32) -> VulkanOptions {
     VulkanOptions { device, slots, validation, burst: Duration::MAX, ..VulkanOptions::default() }
 }
 
-fn open(change: impl FnOnce(&mut Part)) -> Arc<PlanFile> {
+fn open(change: impl FnOnce(&mut Part)) -> AllowedPlan {
     let folder = tempfile::tempdir().unwrap();
-    Arc::new(PlanFile::open(gpu_plan(folder.path(), change)).unwrap())
+    let plan = PlanFile::open(gpu_plan(folder.path(), change)).unwrap();
+    AllowedPlan::untrusted(plan)
 }
 
 fn load(index: usize, slots: u32) -> VulkanDriver {

@@ -8,7 +8,7 @@ use onebitc::inspect::diff;
 
 use super::args::Diff;
 use super::failure::Failure;
-use super::{compared, print};
+use super::{compared, print_found};
 
 /// Prints what two plans differ in.
 pub fn run(args: &Diff) -> ExitCode {
@@ -20,9 +20,9 @@ fn compare(args: &Diff) -> Result<ExitCode, Failure> {
     let ignored: BTreeSet<diff::Section> = args.ignore.iter().copied().collect();
     let found = diff::differences(&a, &b, &ignored);
     if args.json {
-        print(&format!("{:#}\n", diff::json(&found, &ignored)))?;
+        print_found(&format!("{:#}\n", diff::json(&found, &ignored)))?;
     } else {
-        print(&diff::text(&a, &b, &found, args.most))?;
+        print_found(&diff::text(&a, &b, &found, args.most))?;
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

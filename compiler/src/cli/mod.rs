@@ -50,13 +50,19 @@ const TROUBLE: u8 = 2;
 /// The exit code of a command that compares: 0 for the same, 1 for differences, and another for
 /// errors, so that a script can tell them apart.
 fn compared(result: Result<ExitCode, Failure>) -> ExitCode {
-    result.unwrap_or_else(|failure| match failure {
-        Failure::ClosedPipe => ExitCode::SUCCESS,
-        failure => {
-            failure.report();
-            ExitCode::from(TROUBLE)
-        }
+    result.unwrap_or_else(|failure| {
+        failure.report();
+        ExitCode::from(TROUBLE)
     })
+}
+
+/// Prints what a comparison found. Its exit code tells the same, and does so too when whoever read
+/// the text has gone before its end.
+fn print_found(text: &str) -> Result<(), Failure> {
+    match print(text) {
+        Err(Failure::ClosedPipe) => Ok(()),
+        result => result,
+    }
 }
 
 /// Writes to standard output.

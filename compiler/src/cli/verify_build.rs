@@ -9,7 +9,7 @@ use onebitc::{Verdict, VerifyError};
 
 use super::args::VerifyBuild;
 use super::failure::Failure;
-use super::{compared, compile, open_model, print};
+use super::{compared, compile, open_model, print_found};
 
 /// Compiles a plan again and says whether it is the same.
 pub fn run(args: &VerifyBuild) -> ExitCode {
@@ -27,22 +27,22 @@ fn verify(args: &VerifyBuild) -> Result<ExitCode, Failure> {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let verdict = onebitc::verify_build(&plan, &model, machine, scratch, &mut progress)?;
+    let verdict = onebitc::verify_build(&plan, &model, machine, scratch, &mut progress);
     bar.finish_and_clear();
-    match verdict {
+    match verdict? {
         Verdict::Same { unsigned, signature } => {
             let rest = match signature {
                 0 => String::new(),
                 bytes => format!("; {bytes} bytes of signature were not compared"),
             };
-            print(&format!(
+            print_found(&format!(
                 "the same: {unsigned} bytes, compiled again with {}{rest}\n",
                 options(&plan)
             ))?;
             Ok(ExitCode::SUCCESS)
         }
         Verdict::Differs { place } => {
-            print(&format!("not the same: the first difference is {place}\n"))?;
+            print_found(&format!("not the same: the first difference is {place}\n"))?;
             Ok(ExitCode::FAILURE)
         }
     }

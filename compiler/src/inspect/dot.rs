@@ -7,7 +7,7 @@ use onebit_plan::manifest::Manifest;
 use super::layers::{Block, blocks};
 
 /// Fill of a region by its target.
-const COLOURS: &[(&str, &str)] = &[("cpu", "#cfe3ff"), ("npu", "#e6d3ff"), ("vulkan", "#cdeccf")];
+const COLOURS: &[(&str, &str)] = &[("cpu", "#cfe3ff"), ("npu", "#e6d3ff")];
 /// Fill of a region that names no target of ours.
 const OTHER: &str = "#eeeeee";
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use onebit_plan::layer_of;
 use onebit_plan::manifest::{Manifest, Region};
 
 /// Regions that belong together, by their index in the manifest.
@@ -17,8 +18,8 @@ pub enum Block {
     Layers(Vec<(u32, Vec<usize>)>),
 }
 
-/// All regions: those before the layers, the layers by kind, those behind them. Regions without a layer
-/// that stand between are roots that layers share and go to the front.
+/// All regions: those before the layers, the layers by kind, those behind them. Regions without a
+/// layer that stand between are roots that layers share and go to the front.
 pub fn blocks(manifest: &Manifest) -> Vec<Block> {
     let mut layers: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     let (mut front, mut back) = (Vec::new(), Vec::new());
@@ -63,14 +64,6 @@ pub fn numbers(all: impl Iterator<Item = u32>) -> String {
     runs.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
-/// Layer and the rest of `@blk.3.attn_q`.
-pub fn layer_of(name: &str) -> Option<(u32, &str)> {
-    let (number, rest) = name.strip_prefix("@blk.")?.split_once('.')?;
-    // A number is written one way only, or two layers would be one.
-    let layer: u32 = number.parse().ok()?;
-    (layer.to_string() == number).then_some((layer, rest))
-}
-
 fn equal(manifest: &Manifest, a: &[usize], b: &[usize]) -> bool {
     fn kind(region: &Region) -> (Option<&str>, &str, &[String], u64) {
         let rest = layer_of(&region.name).map(|(_, rest)| rest);
@@ -85,14 +78,6 @@ fn equal(manifest: &Manifest, a: &[usize], b: &[usize]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn layers_have_one_spelling() {
-        assert_eq!(layer_of("@blk.12.attn_q.rope"), Some((12, "attn_q.rope")));
-        for name in ["@blk.012.attn_q", "@blk.+1.attn_q", "@blk.1", "blk.1.attn_q", "@blk.x.y"] {
-            assert_eq!(layer_of(name), None, "{name}");
-        }
-    }
 
     #[test]
     fn numbers_are_joined() {

@@ -3,8 +3,8 @@
 //!
 //! Predicted, never measured. There is no such model of CPU steps, so nothing is said of them.
 
-use onebit_plan::gpu::GpuEntry;
-use onebit_plan::manifest::{ArrayPlan, ArrayWeights, Manifest};
+use onebit_plan::gpu::{GpuDispatch, GpuEntry};
+use onebit_plan::manifest::{ArrayWeights, Manifest};
 
 use crate::target::vulkan::predict;
 
@@ -36,7 +36,7 @@ pub fn gpu(manifest: &Manifest, entry: &GpuEntry) -> Vec<Work> {
         let regions = regions.iter().filter_map(|&index| manifest.regions.get(index as usize));
         regions.map(|region| region.macs).fold(0, u64::saturating_add)
     };
-    let work = |dispatch: &onebit_plan::gpu::GpuDispatch| Work {
+    let work = |dispatch: &GpuDispatch| Work {
         region: dispatch.region.clone(),
         bytes: dispatch.weight_bytes,
         macs: macs(&dispatch.regions).saturating_mul(entry.max_rows.into()),
@@ -48,27 +48,12 @@ pub fn gpu(manifest: &Manifest, entry: &GpuEntry) -> Vec<Work> {
 /// The products that a neural processor does, for 32 rows.
 pub fn array(manifest: &Manifest) -> Vec<Work> {
     let Some(plan) = &manifest.array else { return Vec::new() };
-    let work = |(product, region): (&ArrayWeights, String)| Work {
-        region,
+    let work = |(product, region): (&ArrayWeights, &str)| Work {
+        region: region.into(),
         bytes: product.bytes,
         macs: (u64::from(product.rows) * u64::from(product.columns))
             .saturating_mul(ARRAY_ROWS.into()),
         seconds: plan.calls.get(product.call as usize).map_or(0.0, |call| call.modelled_seconds),
     };
-    plan.products.iter().zip(array_regions(manifest, plan)).map(work).collect()
-}
-
-/// The region of each product, by name. Both stand in the order of execution; a stack of weights
-/// that takes several calls is several products, of which the first begins at row 0.
-pub fn array_regions(manifest: &Manifest, plan: &ArrayPlan) -> Vec<String> {
-    let mut on_array = manifest.regions.iter().filter(|region| region.target == "npu");
-    let mut current = String::new();
-    let mut names = Vec::with_capacity(plan.products.len());
-    for product in &plan.products {
-        if product.first_row == 0 {
-            current = on_array.next().map_or_else(String::new, |region| region.name.clone());
-        }
-        names.push(current.clone());
-    }
-    names
+    plan.products.iter().zip(manifest.product_regions()).map(work).collect()
 }

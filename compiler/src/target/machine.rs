@@ -36,7 +36,6 @@ impl Machine {
             .map_err(|source| CompileError::Read { path: path.to_owned(), source })?;
         let wrong = |source| CompileError::Box { path: path.to_owned(), source };
         let description = BoxDescription::parse(&text).map_err(wrong)?;
-        let wrong = |source| CompileError::Box { path: path.to_owned(), source };
         let hash = description.hash().map_err(wrong)?;
         Ok(Self { description, hash })
     }

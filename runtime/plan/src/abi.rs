@@ -307,7 +307,7 @@ pub type RopeTableFn = unsafe extern "C" fn(
 ///   `d` = the least f16 that is not below `m * (1 / 127)`, `code = round_ties_even(x * (1 / d))`,
 ///   0 where that product is no number or infinite. An element is `f32(code) * f32(d)`, exactly: in
 ///   a block with an infinite `d` none is a number. Dimensions of heads are multiples of [`BLOCK`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CacheForm {
     #[default]
     F16,

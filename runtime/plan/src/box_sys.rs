@@ -6,8 +6,6 @@
 //! one machine has. A reader takes exactly the version and the fields that it knows; docs/box-sys.md
 //! describes all of them.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::fit::GpuCapabilities;
@@ -251,19 +249,14 @@ impl BoxDescription {
 
     fn check(&self) -> Result<(), BoxError> {
         let processor = &self.processor;
-        let known = ["x86_64", "aarch64"];
-        let named = |text: &String| known.contains(&text.as_str());
-        require(
-            "processor.architecture",
-            named(&processor.architecture),
-            "x86_64 or aarch64",
-            || processor.architecture.clone(),
-        )?;
+        one_of("processor.architecture", &processor.architecture, &["x86_64", "aarch64"])?;
+        one_of("processor.kernels", &processor.kernels, &["portable", "avx2", "avx512"])?;
         ascending("processor.features", &processor.features)?;
         within("processor.cores", processor.cores.into(), 1, u64::from(processor.threads))?;
         within("processor.threads", processor.threads.into(), 1, COUNT_LIMIT as u64)?;
         listed("processor.caches", processor.caches.len())?;
         for cache in &processor.caches {
+            one_of("processor.caches.kind", &cache.kind, &["data", "instruction", "unified"])?;
             within("processor.caches.bytes", cache.bytes, 1, BYTES_LIMIT)?;
         }
         within("memory.bytes", self.memory.bytes, 1, BYTES_LIMIT)?;
@@ -303,11 +296,6 @@ impl BoxGpu {
         }
     }
 
-    /// Whether it reads the processor's memory.
-    pub fn shares_memory(&self) -> bool {
-        matches!(self.kind, BoxGpuKind::Integrated | BoxGpuKind::Cpu)
-    }
-
     fn check(&self, index: usize) -> Result<(), BoxError> {
         let place = |name: &str| format!("gpus[{index}].{name}");
         ascending(&place("features"), &self.features)?;
@@ -331,18 +319,6 @@ impl BoxGpu {
     }
 }
 
-impl fmt::Display for BoxGpuKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Discrete => "discrete",
-            Self::Integrated => "integrated",
-            Self::Virtual => "virtual",
-            Self::Cpu => "cpu",
-            Self::Other => "other",
-        })
-    }
-}
-
 fn require(
     place: &str,
     holds: bool,
@@ -353,6 +329,10 @@ fn require(
         return Ok(());
     }
     Err(BoxError::Value { place: place.into(), expected: expected.into(), found: found() })
+}
+
+fn one_of(place: &str, found: &str, known: &[&str]) -> Result<(), BoxError> {
+    require(place, known.contains(&found), &known.join(" or "), || found.to_owned())
 }
 
 fn within(place: &str, found: u64, least: u64, most: u64) -> Result<(), BoxError> {

@@ -136,8 +136,12 @@ fn head(out: &mut String, manifest: &Manifest) -> fmt::Result {
     writeln!(out, "context      {} (trained {})", model.context, model.trained_context)?;
     writeln!(
         out,
-        "memory       arena {} + private {} a thread + {} x {} slots",
-        memory.arena, memory.private, memory.slot, memory.slots
+        "memory       arena {} + private {} a thread + {} x {} slots of {}",
+        memory.arena,
+        memory.private,
+        memory.slot,
+        memory.slots,
+        memory.cache.name()
     )?;
     for requirement in &manifest.requirements {
         match requirement {

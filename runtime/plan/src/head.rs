@@ -39,12 +39,7 @@ impl PlanHead {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PlanError> {
         let path = path.as_ref();
         let failed = |action| move |source| PlanError::Io { action, path: path.to_owned(), source };
-        // Asked first, because opening a pipe would wait for its writer.
-        if !fs::metadata(path).map_err(failed("open"))?.is_file() {
-            return Err(PlanError::NotAFile { path: path.to_owned() });
-        }
-        let mut file = File::open(path).map_err(failed("open"))?;
-        let file_length = file.metadata().map_err(failed("open"))?.len();
+        let (mut file, file_length) = open_file(path)?;
         let mut start = Vec::with_capacity(HEADER_BYTES);
         (&mut file).take(HEADER_BYTES as u64).read_to_end(&mut start).map_err(failed("read"))?;
         let mut signed = start[..start.len().min(SIGNED_BYTES)].to_vec();
@@ -85,8 +80,20 @@ impl PlanHead {
     }
 }
 
-/// Manifest, signature and header of a file of `length` bytes that begins with `start`; `read` gives the
-/// bytes from the manifest's offset to the end of the file, the signature's included.
+/// A file and its bytes.
+pub(crate) fn open_file(path: &Path) -> Result<(File, u64), PlanError> {
+    let failed = |source| PlanError::Io { action: "open", path: path.to_owned(), source };
+    // Asked first, because opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(PlanError::NotAFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    Ok((file, length))
+}
+
+/// Manifest, signature and header of a file of `length` bytes that begins with `start`; `read` gives
+/// the bytes from the manifest's offset to the end of the file, the signature's included.
 pub(crate) fn parse<'a>(
     path: &Path,
     start: &[u8],

@@ -7,8 +7,9 @@
 //! * Nothing that [`PlanFile::open`] reads is believed before it is checked: a damaged or hostile
 //!   file gives a [`PlanError`], never a panic or an allocation beyond the manifest's limit.
 //! * The code segment is native code. Checks keep damage out, not malice: before code of a plan
-//!   runs, [`PlanFile::require_trust`] must find the signature of a key that is trusted. [`trust`]
-//!   has all about keys.
+//!   runs, [`PlanFile::require_trust`] must find the signature of a key that is trusted; a
+//!   [`trust::AllowedPlan`], which drivers take, is a plan of which that was asked. [`trust`] has
+//!   all about keys.
 
 pub mod abi;
 pub mod box_sys;
@@ -25,12 +26,14 @@ pub mod layout;
 pub mod manifest;
 mod part;
 mod read;
+mod regions;
 pub mod trust;
 mod write;
 
 pub use error::PlanError;
 pub use head::PlanHead;
 pub use read::PlanFile;
+pub use regions::layer_of;
 pub use write::{CompletePlan, PlanWriter, sign_plan};
 
 /// Version of the file format; a runtime reads exactly the version it was built with.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::abi::{KernelId, StorageClass};
+use crate::abi::{CacheForm, KernelId, StorageClass};
 use crate::gpu::GpuPlan;
 
 /// The bincode-encoded description of a plan.
@@ -106,6 +106,9 @@ pub struct Memory {
     pub slot: u64,
     /// Slots the plan was compiled for; the runtime may allocate fewer.
     pub slots: u32,
+    /// How slots keep keys and values. Code and shaders have it built in; this is for whoever
+    /// judges what they compute.
+    pub cache: CacheForm,
 }
 
 /// A step program. The runtime takes the entry with the smallest `max_rows` that fits a step.
@@ -238,7 +241,7 @@ pub enum TapRows {
 pub struct Region {
     /// `@blk.0.attn_in`; unique in the plan.
     pub name: String,
-    /// `cpu`, `vulkan` or `npu`.
+    /// `cpu` or `npu`. What a Vulkan device does of it, [`Manifest::gpu`] says.
     pub target: String,
     /// Names of the IR ops it runs.
     pub ops: Vec<String>,

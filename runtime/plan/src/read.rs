@@ -1,6 +1,5 @@
 //! Reading a plan: one map of the whole file, checked before anything in it is used.
 
-use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,8 @@ use crate::{PlanError, check, codec};
 
 /// A plan mapped read-only, with header, manifest, bounds, padding and small segments checked, and
 /// its signature well-formed. Whether the signature is right, and of whom, [`PlanFile::trust`] says:
-/// ask before anything that runs code of the plan.
+/// ask before anything that runs code of the plan. Drivers take a
+/// [`crate::trust::AllowedPlan`].
 ///
 /// The weight segment's hash is *not* checked at open, because that would read the whole file:
 /// damage there changes results, never memory safety, since no weight byte is used as an address,
@@ -36,19 +36,15 @@ impl PlanFile {
     /// Any way in which the file is not a plan of this format version.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PlanError> {
         let path = path.as_ref();
-        let failed = |action| move |source| PlanError::Io { action, path: path.to_owned(), source };
-        // Asked first, because opening a pipe would wait for its writer.
-        if !fs::metadata(path).map_err(failed("open"))?.is_file() {
-            return Err(PlanError::NotAFile { path: path.to_owned() });
-        }
-        let file = File::open(path).map_err(failed("open"))?;
-        if file.metadata().map_err(failed("open"))?.len() == 0 {
+        let failed = |source| PlanError::Io { action: "map", path: path.to_owned(), source };
+        let (file, length) = head::open_file(path)?;
+        if length == 0 {
             return Err(PlanError::NotAPlan { path: path.to_owned() });
         }
         // SAFETY: the map is read-only and private to this value. Writers replace a plan by
         // rename, never in place; a process that truncates the file while it is mapped stops
         // this one with SIGBUS, as for any mapped file.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed("map"))?;
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         let (Tail { manifest, signature }, manifest_range) = check_file(path, &map)?;
         let plan = Self { path: path.to_owned(), map, manifest, manifest_range, signature };
         plan.verify(SegmentKind::CpuCode)?;

@@ -1,10 +1,10 @@
 //! A plan's part for a neural processor: written, read, and refused where it does not fit itself.
 
 use onebit_plan::manifest::{
-    ArrayCall, ArrayGroup, ArrayPlan, ArrayWeights, Entry, Manifest, Memory, ModelInfo, Provenance,
-    SegmentKind,
+    ArrayCall, ArrayGroup, ArrayPlan, ArrayWeights, Entry, Manifest, SegmentKind,
 };
 use onebit_plan::{PlanError, PlanFile, PlanWriter};
+use onebit_test_support::bare_manifest;
 
 const SEGMENTS: [(SegmentKind, usize); 5] = [
     (SegmentKind::CpuCode, 100),
@@ -15,31 +15,9 @@ const SEGMENTS: [(SegmentKind, usize); 5] = [
 ];
 
 fn manifest() -> Manifest {
+    let entry = Entry { name: "step".into(), offset: 0, max_rows: 32, ..Entry::default() };
     Manifest {
-        provenance: Provenance {
-            tool: "0.1.0".into(),
-            source: "tiny.gguf".into(),
-            source_hash: [7; 32],
-            options: Vec::new(),
-        },
-        model: ModelInfo {
-            name: "tiny".into(),
-            architecture: "llama".into(),
-            parameters: 4096,
-            vocabulary: 64,
-            context: 64,
-            trained_context: 64,
-            layers: 1,
-        },
-        requirements: Vec::new(),
-        segments: Vec::new(),
-        memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32, ..Entry::default() }],
-        functions: Vec::new(),
-        traced: Vec::new(),
-        kernels: Vec::new(),
-        regions: Vec::new(),
-        weights: Vec::new(),
+        entries: vec![entry],
         array: Some(ArrayPlan {
             calls: vec![ArrayCall {
                 offset: 16,
@@ -66,7 +44,7 @@ fn manifest() -> Manifest {
             groups: vec![ArrayGroup { first: 0, count: 1 }],
             group_seconds: 0.25,
         }),
-        gpu: None,
+        ..bare_manifest()
     }
 }
 

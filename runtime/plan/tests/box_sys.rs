@@ -1,82 +1,25 @@
 //! Descriptions of machines: what is written is read, and nothing else is.
 
-use onebit_plan::box_sys::{
-    BOX_LIMIT, BOX_VERSION, BoxCache, BoxDescription, BoxError, BoxGpu, BoxGpuKind, BoxMemory,
-    BoxNpu, BoxOrigin, BoxProcessor, BoxRate, BoxSoftware,
-};
-use onebit_plan::gpu::GpuFeature;
-
-fn description() -> BoxDescription {
-    BoxDescription {
-        onebit_box: BOX_VERSION,
-        tool: "0.1.0".into(),
-        processor: BoxProcessor {
-            architecture: "x86_64".into(),
-            model: Some("Fast 9000".into()),
-            features: vec!["avx2".into(), "fma".into()],
-            kernels: "avx2".into(),
-            cores: 16,
-            threads: 32,
-            caches: vec![BoxCache { level: 1, kind: "data".into(), bytes: 49152, threads: 2 }],
-        },
-        memory: BoxMemory {
-            bytes: 128 << 30,
-            read: Some(BoxRate {
-                origin: BoxOrigin::Measured,
-                bytes_per_second: 200_000_000_000,
-                median_bytes_per_second: 199_000_000_000,
-                threads: 16,
-                bytes: 4 << 30,
-                passes: 5,
-                checked: true,
-            }),
-        },
-        gpus: vec![BoxGpu {
-            name: "Radeon".into(),
-            kind: BoxGpuKind::Integrated,
-            vendor: 0x1002,
-            device: 0x1586,
-            vulkan: "1.4.305".into(),
-            driver: "radv Mesa 25.0.7".into(),
-            features: vec![GpuFeature::IntegerDot, GpuFeature::Float16],
-            subgroup_sizes: (32, 64),
-            subgroups: 32,
-            invocations: 1024,
-            immediates: 256,
-            shared: 65536,
-            window: (4 << 30) - 1,
-            buffer: 4 << 30,
-            heap: 64 << 30,
-            memory: 96 << 30,
-        }],
-        npu: Some(BoxNpu {
-            driver: "amdxdna_accel_driver 0.6.0".into(),
-            firmware: None,
-            columns: 8,
-            rows: 6,
-            compute_rows: 4,
-        }),
-        software: BoxSoftware { system: "linux".into(), kernel: Some("6.17.0".into()) },
-    }
-}
+use onebit_plan::box_sys::{BOX_LIMIT, BoxDescription, BoxError};
+use onebit_test_support::strix_halo;
 
 #[test]
 fn what_is_written_is_read() {
-    let text = description().to_text().unwrap();
+    let text = strix_halo().to_text().unwrap();
     assert!(text.starts_with("{\n  \"onebit_box\": 1,\n"), "{text}");
-    assert_eq!(BoxDescription::parse(&text).unwrap(), description());
+    assert_eq!(BoxDescription::parse(&text).unwrap(), strix_halo());
     // The hash is of the machine, not of the spaces between.
     let dense = text.replace("\n", "").replace("  ", "");
     let dense = BoxDescription::parse(&dense).unwrap();
-    assert_eq!(dense.hash().unwrap(), description().hash().unwrap());
-    let mut other = description();
+    assert_eq!(dense.hash().unwrap(), strix_halo().hash().unwrap());
+    let mut other = strix_halo();
     other.memory.bytes += 1;
-    assert_ne!(other.hash().unwrap(), description().hash().unwrap());
+    assert_ne!(other.hash().unwrap(), strix_halo().hash().unwrap());
 }
 
 #[test]
 fn what_is_not_known_is_refused() {
-    let text = description().to_text().unwrap();
+    let text = strix_halo().to_text().unwrap();
     let with = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");
         BoxDescription::parse(&text.replacen(from, to, 1)).unwrap_err()
@@ -88,10 +31,12 @@ fn what_is_not_known_is_refused() {
         ("\"measured\"", "\"guessed\"", "unknown variant `guessed`"),
         ("\"columns\": 8", "\"columns\": -8", "line"),
         ("\"npu\": {", "\"npu\": [", "line"),
-        ("\"x86_64\"", "\"pdp11\"", "processor.architecture"),
+        ("\"x86_64\"", "\"pdp11\"", "processor.architecture: expected x86_64 or aarch64"),
+        ("\"avx512\"", "\"avx1024\"", "processor.kernels"),
+        ("\"data\"", "\"date\"", "processor.caches.kind"),
         ("\"checked\": true", "\"checked\": false", "memory.read.checked"),
-        ("\"bytes_per_second\": 200000000000", "\"bytes_per_second\": 0", "1 to"),
-        ("199000000000", "200000000001", "median"),
+        ("\"bytes_per_second\": 100000000000", "\"bytes_per_second\": 0", "1 to"),
+        ("99000000000", "100000000001", "median"),
         ("\"cores\": 16", "\"cores\": 33", "processor.cores"),
         ("\"avx2\",\n", "\"sse2\",\n", "processor.features"),
         ("32,\n        64", "64,\n        32", "gpus[0].subgroup_sizes"),
@@ -112,7 +57,7 @@ fn what_is_not_known_is_refused() {
 /// Cut and mutated texts give an error or a description, never a panic.
 #[test]
 fn damaged_texts_are_errors() {
-    let text = description().to_text().unwrap();
+    let text = strix_halo().to_text().unwrap();
     for end in 0..text.len() - 2 {
         assert!(BoxDescription::parse(&text[..end]).is_err(), "{end}");
     }

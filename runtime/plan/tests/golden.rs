@@ -5,38 +5,16 @@ use onebit_plan::abi::StorageClass;
 use onebit_plan::golden::{
     Distance, Golden, GoldenSum, GoldenSums, GoldenValue, SKETCH_GROUP, Sketch, TopLogit,
 };
-use onebit_plan::manifest::{
-    Entry, Manifest, Memory, ModelInfo, Provenance, SegmentKind, WeightRecord,
-};
+use onebit_plan::manifest::{Manifest, ModelInfo, SegmentKind, WeightRecord};
 use onebit_plan::{PlanError, PlanFile, PlanWriter};
+use onebit_test_support::bare_manifest;
 
 const VOCABULARY: u32 = 64;
 
 fn manifest() -> Manifest {
+    let bare = bare_manifest();
     Manifest {
-        provenance: Provenance {
-            tool: "0.1.0".into(),
-            source: "tiny.gguf".into(),
-            source_hash: [7; 32],
-            options: Vec::new(),
-        },
-        model: ModelInfo {
-            name: "tiny".into(),
-            architecture: "llama".into(),
-            parameters: 1000,
-            vocabulary: VOCABULARY,
-            context: 16,
-            trained_context: 16,
-            layers: 1,
-        },
-        requirements: Vec::new(),
-        segments: Vec::new(),
-        memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1, ..Entry::default() }],
-        functions: Vec::new(),
-        traced: Vec::new(),
-        kernels: Vec::new(),
-        regions: Vec::new(),
+        model: ModelInfo { vocabulary: VOCABULARY, context: 16, trained_context: 16, ..bare.model },
         weights: vec![WeightRecord {
             tensors: vec!["output.weight".into()],
             format: "q4_0".into(),
@@ -46,8 +24,7 @@ fn manifest() -> Manifest {
             offset: 0,
             bytes: 640,
         }],
-        array: None,
-        gpu: None,
+        ..bare
     }
 }
 

@@ -5,8 +5,9 @@ use onebit_plan::gpu::{
     GpuDispatch, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable, GpuSlot,
     GpuWindow, binding,
 };
-use onebit_plan::manifest::{Entry, Manifest, Memory, ModelInfo, Provenance, SegmentKind};
+use onebit_plan::manifest::{Entry, Manifest, SegmentKind};
 use onebit_plan::{PlanError, PlanFile, PlanWriter};
+use onebit_test_support::bare_manifest;
 
 const WEIGHTS: usize = 1000;
 
@@ -86,34 +87,8 @@ fn entry(name: &str, max_rows: u32) -> GpuEntry {
 }
 
 fn manifest(gpu: Option<GpuPlan>) -> Manifest {
-    Manifest {
-        provenance: Provenance {
-            tool: "0.1.0".into(),
-            source: "tiny.gguf".into(),
-            source_hash: [7; 32],
-            options: Vec::new(),
-        },
-        model: ModelInfo {
-            name: "tiny".into(),
-            architecture: "llama".into(),
-            parameters: 1000,
-            vocabulary: 64,
-            context: 64,
-            trained_context: 64,
-            layers: 1,
-        },
-        requirements: Vec::new(),
-        segments: Vec::new(),
-        memory: Memory { arena: 64, private: 64, slot: 64, slots: 1 },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 32, ..Entry::default() }],
-        functions: Vec::new(),
-        traced: Vec::new(),
-        kernels: Vec::new(),
-        regions: Vec::new(),
-        weights: Vec::new(),
-        array: None,
-        gpu,
-    }
+    let entry = Entry { name: "step".into(), offset: 0, max_rows: 32, ..Entry::default() };
+    Manifest { entries: vec![entry], gpu, ..bare_manifest() }
 }
 
 /// Writes a plan with these shaders and reads it. Writer and reader run the same checks.

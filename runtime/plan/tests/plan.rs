@@ -10,6 +10,7 @@ use onebit_plan::manifest::{
     Provenance, Region, Requirement, SegmentKind, WeightRecord,
 };
 use onebit_plan::{FORMAT_VERSION, PlanError, PlanFile, PlanWriter};
+use onebit_test_support::bare_manifest;
 use tempfile::TempDir;
 
 const CODE: &[u8] = &[0xc3; 100];
@@ -20,29 +21,16 @@ fn weights() -> Vec<u8> {
 }
 
 fn manifest() -> Manifest {
+    let bare = bare_manifest();
     Manifest {
-        provenance: Provenance {
-            tool: "0.1.0".into(),
-            source: "tiny.gguf".into(),
-            source_hash: [7; 32],
-            options: vec!["ctx=64".into()],
-        },
-        model: ModelInfo {
-            name: "tiny".into(),
-            architecture: "llama".into(),
-            parameters: 5000,
-            vocabulary: 96,
-            context: 64,
-            trained_context: 128,
-            layers: 1,
-        },
+        provenance: Provenance { options: vec!["ctx=64".into()], ..bare.provenance },
+        model: ModelInfo { parameters: 5000, vocabulary: 96, trained_context: 128, ..bare.model },
         requirements: vec![
             Requirement::Architecture("x86_64".into()),
             Requirement::CpuFeature("avx2".into()),
             Requirement::Memory(1 << 20),
         ],
-        segments: Vec::new(),
-        memory: Memory { arena: 4096, private: 64, slot: 128, slots: 32 },
+        memory: Memory { arena: 4096, slot: 128, slots: 32, ..bare.memory },
         entries: vec![Entry {
             name: "step32".into(),
             offset: 16,
@@ -60,7 +48,6 @@ fn manifest() -> Manifest {
             }],
         }],
         functions: vec![Function { name: "@head".into(), offset: 0, length: 16 }],
-        traced: Vec::new(),
         kernels: vec![KernelId::Barrier, KernelId::Matmul(StorageClass::Q4D)],
         regions: vec![Region {
             name: "@head".into(),
@@ -79,8 +66,7 @@ fn manifest() -> Manifest {
             offset: 64,
             bytes: 1728,
         }],
-        array: None,
-        gpu: None,
+        ..bare
     }
 }
 

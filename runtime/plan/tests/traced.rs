@@ -1,10 +1,10 @@
 //! Traced entries as the manifest describes them: twins of the entries, values inside memory.
 
 use onebit_plan::manifest::{
-    Entry, Manifest, Memory, ModelInfo, Provenance, Region, Scratch, SegmentKind, Tap, TapRows,
-    TracedEntry, TracedStep,
+    Entry, Manifest, Memory, Region, Scratch, SegmentKind, Tap, TapRows, TracedEntry, TracedStep,
 };
 use onebit_plan::{PlanError, PlanFile, PlanWriter};
+use onebit_test_support::bare_manifest;
 
 const ROWS: u32 = 4;
 
@@ -26,38 +26,18 @@ fn manifest() -> Manifest {
         reads: Vec::new(),
     };
     let taps = vec![tap("%1", Scratch::Arena, 64), tap("%2", Scratch::Private, 0)];
+    let bare = bare_manifest();
     Manifest {
-        provenance: Provenance {
-            tool: "0.1.0".into(),
-            source: "tiny.gguf".into(),
-            source_hash: [7; 32],
-            options: Vec::new(),
-        },
-        model: ModelInfo {
-            name: "tiny".into(),
-            architecture: "llama".into(),
-            parameters: 1000,
-            vocabulary: 64,
-            context: 64,
-            trained_context: 64,
-            layers: 1,
-        },
-        requirements: Vec::new(),
-        segments: Vec::new(),
-        memory: Memory { arena: 320, private: 256, slot: 64, slots: 1 },
+        memory: Memory { arena: 320, private: 256, ..bare.memory },
         entries: vec![Entry { name: "step".into(), offset: 0, max_rows: ROWS, ..Entry::default() }],
-        functions: Vec::new(),
         traced: vec![TracedEntry {
             name: "step".into(),
             offset: 8,
             max_rows: ROWS,
             steps: vec![TracedStep { region: 0, taps }, TracedStep { region: 1, taps: Vec::new() }],
         }],
-        kernels: Vec::new(),
         regions: vec![region("@first"), region("@second")],
-        weights: Vec::new(),
-        array: None,
-        gpu: None,
+        ..bare
     }
 }
 

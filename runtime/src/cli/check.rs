@@ -1,6 +1,5 @@
 //! `onebit-rt check`.
 
-use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
@@ -9,7 +8,7 @@ use onebit_rt::driver::vulkan::{Choice, Matrices};
 
 use super::args::{self, Device};
 use super::failure::Failure;
-use super::trust;
+use super::{screen, trust};
 
 /// The plan runs, slower than it could.
 const SLOWER: u8 = 3;
@@ -36,13 +35,11 @@ pub fn run(options: &args::Check) -> Result<ExitCode, Failure> {
         threads: options.threads.map(NonZeroUsize::get),
     };
     let report = check::check(&options.plan, &ask)?;
-    let mut out = io::stdout().lock();
     if options.json {
-        serde_json::to_writer_pretty(&mut out, &report)
-            .map_err(|error| Failure::output(error.into()))?;
-        writeln!(out).map_err(Failure::output)?;
+        let text = serde_json::to_string_pretty(&report);
+        screen::found(&(text.map_err(|error| Failure::output(error.into()))? + "\n"))?;
     } else {
-        out.write_all(text(&report).as_bytes()).map_err(Failure::output)?;
+        screen::found(&text(&report))?;
     }
     Ok(match report.verdict {
         Verdict::Runs => ExitCode::SUCCESS,

@@ -1,29 +1,26 @@
 //! `onebit-rt doctor`.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use onebit_rt::doctor::{self, Finding, Status};
 use onebit_rt::machine::Roots;
 
-use super::args;
 use super::failure::Failure;
+use super::{args, screen};
 
 /// Prints the findings. Exit code 0 means that plans can run on the CPU; all else is optional.
 pub fn run(options: &args::Doctor) -> Result<ExitCode, Failure> {
     let report = doctor::examine(&Roots::system());
-    let mut out = io::stdout().lock();
     if options.json {
-        serde_json::to_writer_pretty(&mut out, &report)
-            .map_err(|error| Failure::output(error.into()))?;
-        writeln!(out).map_err(Failure::output)?;
+        let text = serde_json::to_string_pretty(&report);
+        screen::found(&(text.map_err(|error| Failure::output(error.into()))? + "\n"))?;
     } else {
         let sections = report.sections();
         let text: String = sections
             .iter()
             .map(|(title, findings)| format!("{title}\n{}", section(findings)))
             .collect();
-        out.write_all(text.as_bytes()).map_err(Failure::output)?;
+        screen::found(&text)?;
     }
     Ok(if report.runs() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,11 +2,11 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 
 use onebit_plan::PlanFile;
 use onebit_plan::manifest::SegmentKind;
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::Error;
 use onebit_rt::driver::Driver;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
@@ -39,13 +39,12 @@ pub enum MemoryOf {
 
 /// Opens a plan whose code may run, and lets the kernel map its weights while the rest is set up.
 /// All commands that run code of a plan get it here.
-pub fn open(machine: &Machine) -> Result<Arc<PlanFile>, Failure> {
-    let plan = Arc::new(PlanFile::open(&machine.plan)?);
-    trust::require(&plan, machine)?;
+pub fn open(machine: &Machine) -> Result<AllowedPlan, Failure> {
+    let plan = trust::allow(PlanFile::open(&machine.plan)?, machine)?;
     if machine.check_weights {
         plan.verify_weights()?;
     }
-    let weights = Arc::clone(&plan);
+    let weights = plan.clone();
     // Only speed hangs on it: without the thread, pages come as they are touched.
     let _ = thread::Builder::new()
         .name("populate".into())
@@ -54,7 +53,7 @@ pub fn open(machine: &Machine) -> Result<Arc<PlanFile>, Failure> {
 }
 
 /// Loads a plan with so many cache slots, or as many as it has.
-pub fn load(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
+pub fn load(plan: &AllowedPlan, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
     check(machine)?;
     if machine.device != Device::Vulkan {
         return load_processor(plan, machine, slots);
@@ -75,11 +74,7 @@ pub fn load(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loade
 }
 
 /// A driver on the machine's graphics processor. What it could not do and does not need is noted.
-pub fn vulkan(
-    plan: &Arc<PlanFile>,
-    machine: &Machine,
-    slots: u32,
-) -> Result<VulkanDriver, Failure> {
+pub fn vulkan(plan: &AllowedPlan, machine: &Machine, slots: u32) -> Result<VulkanDriver, Failure> {
     let device = machine.gpu.as_deref().map_or(Choice::Best, Choice::parse);
     let cache = cache_folder();
     let matrices = match machine.matrices {
@@ -87,7 +82,7 @@ pub fn vulkan(
         Some(Matrices::Never) => vulkan::Matrices::Never,
     };
     let options = VulkanOptions { device, matrices, slots, cache, ..VulkanOptions::default() };
-    let driver = VulkanDriver::load(Arc::clone(plan), &options)?;
+    let driver = VulkanDriver::load(plan.clone(), &options)?;
     for text in driver.notes() {
         note(format_args!("note: {text}\n"));
     }
@@ -127,7 +122,7 @@ fn cache_folder() -> Option<PathBuf> {
     Some(folder.join("onebit"))
 }
 
-fn load_processor(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
+fn load_processor(plan: &AllowedPlan, machine: &Machine, slots: u32) -> Result<Loaded, Failure> {
     let (driver, device) = processor(plan, machine, slots)?;
     let (threads, memory) = (driver.threads(), MemoryOf::Processor);
     Ok(Loaded { threads, memory, device, session: Session::new(Box::new(driver)) })
@@ -136,7 +131,7 @@ fn load_processor(plan: &Arc<PlanFile>, machine: &Machine, slots: u32) -> Result
 /// A driver on the processor, with the machine's neural processor where that is asked for, and a
 /// line about it.
 pub fn processor(
-    plan: &Arc<PlanFile>,
+    plan: &AllowedPlan,
     machine: &Machine,
     slots: u32,
 ) -> Result<(CpuDriver, String), Failure> {
@@ -144,10 +139,10 @@ pub fn processor(
     let options = CpuOptions { threads: machine.threads, slots };
     let on_array = |device| -> Result<CpuDriver, Failure> {
         let context = npu::open_for(device, plan)?;
-        Ok(CpuDriver::load_with_array(Arc::clone(plan), options, context)?)
+        Ok(CpuDriver::load_with_array(plan.clone(), options, context)?)
     };
     let (driver, array) = match machine.device {
-        Device::Cpu | Device::Vulkan => (CpuDriver::load(Arc::clone(plan), options)?, ""),
+        Device::Cpu | Device::Vulkan => (CpuDriver::load(plan.clone(), options)?, ""),
         Device::Npu => (on_array(npu::Device::Hardware)?, ", npu"),
         Device::NpuEmu => (on_array(npu::Device::Emulator)?, ", emulated npu"),
     };

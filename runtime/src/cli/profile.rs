@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 
-use onebit_plan::PlanFile;
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::driver::{Driver, Limits, Row};
 use onebit_rt::profile::{
     ArrayTimes, Origin, Piece, Roof, RoofOrigin, StepProfile, chrome, on_processor, on_vulkan,
@@ -31,11 +32,12 @@ struct Sum {
     barriers: usize,
     weight_bytes: u64,
     seconds: f64,
-    /// Of those pieces that have one.
+    /// Of the pieces that have one; none where no piece has.
     predicted: Option<f64>,
-    /// Measured over predicted, of those pieces.
+    /// `seconds` of all the pieces over `predicted`. None where nothing is predicted or a piece is
+    /// modelled.
     ratio: Option<f64>,
-    /// Weight bytes a second.
+    /// Weight bytes a second. None where there are none or a piece is modelled.
     rate: Option<f64>,
     /// How many of the pieces have the cost model's time.
     modelled: usize,
@@ -102,11 +104,11 @@ pub fn run(options: &args::Profile) -> Result<ExitCode, Failure> {
 
 /// The profile, the device's name and how often the step ran.
 fn measure(
-    plan: &std::sync::Arc<PlanFile>,
+    plan: &AllowedPlan,
     options: &args::Profile,
 ) -> Result<(StepProfile, String, usize), Failure> {
     let manifest = plan.manifest();
-    let asked = options.repetitions.map(std::num::NonZeroUsize::get);
+    let asked = options.repetitions.map(NonZeroUsize::get);
     let count = options.rows.get();
     if options.machine.device == Device::Vulkan {
         let runs = asked.unwrap_or(REPETITIONS);

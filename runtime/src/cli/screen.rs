@@ -15,6 +15,17 @@ pub fn note(text: fmt::Arguments<'_>) {
     let _ = io::stderr().write_fmt(text);
 }
 
+/// Writes what a command found to standard output. Its exit code tells the verdict, and does so too
+/// when whoever read the text has gone before its end.
+pub fn found(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written.map_err(Failure::output) {
+        Err(Failure::ClosedPipe) => Ok(()),
+        result => result,
+    }
+}
+
 struct Stream<'a> {
     detokenizer: Detokenizer<'a>,
     text: String,

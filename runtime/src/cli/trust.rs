@@ -4,22 +4,27 @@ use std::env;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use onebit_plan::PlanFile;
-use onebit_plan::trust::{Origin, PublicKey, TrustError, TrustStore, TrustedKeys};
+use onebit_plan::trust::{
+    AllowedPlan, Origin, PublicKey, TrustError, TrustStore, TrustedKey, TrustedKeys,
+};
 
 use super::args::{Keys, Machine, Trust, TrustAction};
 use super::failure::Failure;
 use super::screen::note;
 
-/// Ends with an error unless a trusted key signed the plan, or whoever started the command allows
-/// it anyway, which is said.
-pub fn require(plan: &PlanFile, machine: &Machine) -> Result<(), Failure> {
-    match keys(&machine.keys).and_then(|keys| plan.require_trust(&keys)) {
-        Ok(_) => Ok(()),
+/// The plan, if a trusted key signed it, or whoever started the command allows it anyway, which is
+/// said.
+pub fn allow(plan: PlanFile, machine: &Machine) -> Result<AllowedPlan, Failure> {
+    let plan = Arc::new(plan);
+    let signed = |keys: TrustedKeys| AllowedPlan::signed(Arc::clone(&plan), &keys);
+    match keys(&machine.keys).and_then(signed) {
+        Ok(plan) => Ok(plan),
         Err(error) if machine.allow_untrusted => {
             note(format_args!("note: {error}; running it, as --allow-untrusted says\n"));
-            Ok(())
+            Ok(AllowedPlan::untrusted(plan))
         }
         Err(error) => Err(error.into()),
     }
@@ -53,7 +58,7 @@ fn list(store: &TrustStore) -> Result<String, Failure> {
     if keys.is_empty() {
         note(format_args!("note: no key is trusted; keys lie in {}\n", store.folder().display()));
     }
-    let line = |it: &onebit_plan::trust::TrustedKey| {
+    let line = |it: &TrustedKey| {
         let origin = match it.origin {
             Origin::Own => "own",
             Origin::Added => "added",

@@ -1,12 +1,11 @@
 //! `onebit-rt verify`: does the plan compute here what its compiler said?
 
-use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use onebit_plan::PlanFile;
 use onebit_plan::golden::Golden;
 use onebit_plan::manifest::{Manifest, SegmentKind};
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::Error;
 use onebit_rt::driver::npu;
 use onebit_rt::driver::vulkan::api::{DeviceKind, Instance, PhysicalDevice, Validation};
@@ -16,6 +15,7 @@ use onebit_rt::verify::{self, Divergence, Kind, Stage, SumCheck, Traced, WrongSu
 use super::args::{self, Device, Keys, Machine};
 use super::failure::Failure;
 use super::load;
+use super::screen::found;
 
 /// Exit code where something differs, unlike that of errors.
 const DIFFERS: u8 = 3;
@@ -35,33 +35,33 @@ pub fn run(options: &args::Verify) -> Result<ExitCode, Failure> {
     };
     let mut differences = Vec::new();
     let hashes = plan.verify_weights();
-    print(&hash_line(&plan, hashes.is_ok()))?;
+    found(&hash_line(&plan, hashes.is_ok()))?;
     differences.extend(hashes.err().map(|error| error.to_string()));
     let kernels = onebit_cpu::Kernels::detect();
     let sums = verify::sums(&plan, &golden, &kernels)?;
-    print(&sums_line(&sums))?;
+    found(&sums_line(&sums))?;
     let wrong = sums.iter().filter_map(|sum| Some((sum, sum.wrong.as_ref()?)));
     differences.extend(wrong.map(|(sum, wrong)| wrong_sum(&sum.class, wrong)));
-    print(&header(&golden))?;
+    found(&header(&golden))?;
     for machine in machines(&plan, options)? {
         match run_on(&plan, &golden, &machine) {
             Ok(run) => {
-                print(&rows(&run))?;
+                found(&rows(&run))?;
                 differences.extend(first_difference(plan.manifest(), &run));
             }
             // What nobody asked for by name may be unable.
             Err(failure) if options.device.is_empty() && machine.device != Device::Cpu => {
-                print(&format!("  {:<40} not run: {failure}\n", name(&machine)))?;
+                found(&format!("  {:<40} not run: {failure}\n", name(&machine)))?;
             }
             Err(failure) => return Err(failure),
         }
     }
     if differences.is_empty() {
-        print("verified\n")?;
+        found("verified\n")?;
         return Ok(ExitCode::SUCCESS);
     }
     for difference in &differences {
-        print(&format!("DIFFERS: {difference}\n"))?;
+        found(&format!("DIFFERS: {difference}\n"))?;
     }
     Ok(ExitCode::from(DIFFERS))
 }
@@ -125,7 +125,7 @@ fn vulkan_devices(hardware: bool) -> Vec<usize> {
     devices.iter().enumerate().filter(able).map(|(index, _)| index).collect()
 }
 
-fn run_on(plan: &Arc<PlanFile>, golden: &Golden, machine: &Machine) -> Result<Run, Failure> {
+fn run_on(plan: &AllowedPlan, golden: &Golden, machine: &Machine) -> Result<Run, Failure> {
     let manifest = plan.manifest();
     let (mut driver, device, arithmetic): (Box<dyn Traced>, _, _) = match machine.device {
         Device::Vulkan => {
@@ -230,9 +230,4 @@ fn wrong_sum(class: &str, wrong: &WrongSum) -> String {
          sum {expected} expected, {found:.2} found",
         element + 16
     )
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)
 }

@@ -48,12 +48,9 @@ fn features(architecture: &str, info: Option<&str>) -> Finding {
     let lacking: Vec<&str> = NEEDED.into_iter().filter(|flag| !flags.contains(flag)).collect();
     if !lacking.is_empty() {
         let found = format!("no {}", lacking.join(", "));
-        return Finding::missing(
-            WHAT,
-            found,
-            "use a CPU of 2015 or later, or give a virtual \
-                                              machine the features of its host",
-        );
+        let remedy =
+            "use a CPU of 2015 or later, or give a virtual machine the features of its host";
+        return Finding::missing(WHAT, found, remedy);
     }
     let kernels = if FASTER.iter().all(|flag| flags.contains(flag)) { "avx512" } else { "avx2" };
     Finding::ok(WHAT, format!("x86-64-v3, kernels for {kernels}"))
@@ -71,7 +68,7 @@ fn cores(roots: &Roots, info: Option<&str>) -> Finding {
             );
             Finding::ok("cores", found)
         }
-        _ => Finding::unknown("cores", format!("{threads} for a team")),
+        None => Finding::unknown("cores", format!("{threads} for a team")),
     }
 }
 

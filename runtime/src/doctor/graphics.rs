@@ -10,7 +10,6 @@ use crate::machine::graphics::{
     Card, cards, gttsize, module, pages, pages_limit, processors, render_nodes,
 };
 use crate::machine::memory::Memory;
-use crate::machine::number;
 
 /// The oldest release of Mesa that this project's kernels were compiled with for gfx1151.
 const MESA: (u32, u32) = (25, 0);
@@ -102,8 +101,7 @@ fn limit(roots: &Roots, cards: &[Card]) -> Finding {
         return Finding::unknown(WHAT, "no ttm.pages_limit");
     };
     let total = Memory::read(roots).map(|memory| memory.total);
-    let count = number(&roots.sys.join("module/ttm/parameters/pages_limit")).unwrap_or(0);
-    let found = format!("pages_limit {count}, {}", bytes_text(limit));
+    let found = format!("pages_limit {}, {}", pages(limit), bytes_text(limit));
     // A card with much memory of its own borrows nothing.
     let borrows = cards.iter().any(|card| card.vram.is_none_or(|vram| vram < limit));
     match total {

@@ -1,7 +1,8 @@
 //! What this machine has of what plans need, with remedies.
 //!
 //! Everything is read, nothing changed. Findings come from files under some folders, so that tests
-//! can make up a machine; only the answers of an NPU and of Vulkan come from devices.
+//! can make up a machine; only the answers of an NPU and of Vulkan come from devices, and how many
+//! threads a team has here is what a load would say.
 
 mod cpu;
 mod graphics;

@@ -129,50 +129,18 @@ fn device(index: usize, info: &DeviceInfo) -> Finding {
 mod tests {
     use super::super::Status;
     use super::*;
-    use crate::driver::vulkan::api::{Driver, Limits, Subgroups, Uuid};
+    use crate::test_device::radeon_8060s;
     use crate::test_machine::Machine;
-
-    fn radeon() -> DeviceInfo {
-        let (name, info) = (String::from("radv"), String::from("Mesa 25.0.7"));
-        DeviceInfo {
-            name: "AMD Radeon 8060S (RADV GFX1151)".into(),
-            kind: DeviceKind::Integrated,
-            api: "1.4.305".into(),
-            driver: Driver { id: 3, name, info, version: 0 },
-            vendor: 0x1002,
-            device: 0x1586,
-            device_uuid: Uuid([0; 16]),
-            driver_uuid: Uuid([0; 16]),
-            cache_uuid: Uuid([0; 16]),
-            limits: Limits {
-                storage_range: (4 << 30) - 1,
-                storage_align: 4,
-                buffer: 4 << 30,
-                shared: 64 << 10,
-                invocations: 1024,
-                groups: [65535; 3],
-                immediates: 256,
-                tick: 10.0,
-                tick_bits: 64,
-                heap: 96 << 30,
-                memory: 96 << 30,
-            },
-            subgroups: Subgroups { size: 64, min: 32, max: 64, per_workgroup: 32 },
-            features: FEATURES.iter().map(|(feature, _)| *feature).take(6).collect(),
-            lacks: Vec::new(),
-            inspects: true,
-        }
-    }
 
     #[test]
     fn a_device_is_told_with_what_it_lacks() {
-        let finding = device(1, &radeon());
+        let finding = device(1, &radeon_8060s());
         assert_eq!(finding.status, Status::Ok);
         let expected = "1 AMD Radeon 8060S (RADV GFX1151) (integrated), Vulkan 1.4.305, radv Mesa \
                         25.0.7, subgroups of 32 to 64, windows of 4095 MiB, 96.0 GiB, without \
                         matrices of int8";
         assert_eq!(finding.found, expected);
-        let old = DeviceInfo { lacks: vec!["Vulkan 1.3", "synchronization2"], ..radeon() };
+        let old = DeviceInfo { lacks: vec!["Vulkan 1.3", "synchronization2"], ..radeon_8060s() };
         let finding = device(0, &old);
         assert_eq!(finding.status, Status::Missing);
         assert!(finding.found.ends_with("plans need Vulkan 1.3, synchronization2"));

@@ -9,12 +9,13 @@ pub mod chrome;
 
 use std::time::Instant;
 
+use onebit_plan::layer_of;
 use onebit_plan::manifest::{ArrayPlan, Manifest, Region};
 use serde::Serialize;
 
 use crate::Error;
 use crate::bandwidth::measure_read;
-use crate::driver::cpu::{CpuDriver, Keep, TracedRegion};
+use crate::driver::cpu::{CpuDriver, Keep, TracedRegion, physical_cores};
 use crate::driver::vulkan::VulkanDriver;
 use crate::driver::vulkan::api::DeviceKind;
 use crate::driver::{Driver, Row};
@@ -198,7 +199,7 @@ pub fn on_vulkan(
     name_layers(&mut pieces);
     let roof = match driver.device().kind {
         DeviceKind::Integrated | DeviceKind::Cpu => {
-            let threads = crate::driver::cpu::physical_cores().get();
+            let threads = physical_cores().get();
             let bytes_per_second = measure_read(threads).best();
             Roof { bytes_per_second, origin: RoofOrigin::SystemMemory }
         }
@@ -295,15 +296,12 @@ fn shift(pieces: &mut [Piece]) {
     }
 }
 
-/// Seconds of a region's calls by the plan's cost model. Both regions and stacks of products stand in
-/// the order of execution, so the n-th region of the array does the n-th stack; one that takes several
-/// calls is several products, of which the first begins at row 0.
+/// Seconds of a region's calls by the plan's cost model.
 fn modelled(manifest: &Manifest, region: &str) -> Option<f64> {
     let ArrayPlan { products, calls, .. } = manifest.array.as_ref()?;
-    let mut on_array = manifest.regions.iter().filter(|it| it.target == "npu");
-    let place = on_array.position(|it| it.name == region)?;
-    let stack = products.chunk_by(|_, next| next.first_row > 0).nth(place)?;
-    Some(stack.iter().map(|product| calls[product.call as usize].modelled_seconds).sum())
+    let all = products.iter().zip(manifest.product_regions());
+    let mine = all.filter(|(_, name)| *name == region);
+    mine.map(|(product, _)| calls[product.call as usize].modelled_seconds).reduce(|a, b| a + b)
 }
 
 /// The roof that the fastest piece of some size reaches.
@@ -316,17 +314,13 @@ fn fastest(pieces: &[Piece]) -> Roof {
 /// Gives each piece the layer in its region's name, and those that no layer names, between two
 /// of one layer, that one.
 fn name_layers(pieces: &mut [Piece]) {
-    let own: Vec<Option<u32>> = pieces.iter().map(|piece| layer_of(&piece.region)).collect();
+    let own: Vec<Option<u32>> =
+        pieces.iter().map(|piece| Some(layer_of(&piece.region)?.0)).collect();
     for (place, piece) in pieces.iter_mut().enumerate() {
         let before = own[..place].iter().rev().find_map(|layer| *layer);
         let after = own[place..].iter().find_map(|layer| *layer);
         piece.layer = own[place].or(before.filter(|_| before == after));
     }
-}
-
-/// `@blk.12.attn_q` is of layer 12.
-fn layer_of(region: &str) -> Option<u32> {
-    region.strip_prefix("@blk.")?.split('.').next()?.parse().ok()
 }
 
 /// The middle of the values, the lower of two; 0 of none.

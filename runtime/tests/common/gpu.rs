@@ -9,10 +9,10 @@ use onebit_plan::gpu::{
     GPU_AHEAD, GPU_ROWS, GpuDispatch, GpuEntry, GpuKernel, GpuModule, GpuPlan, GpuRopeTable,
     GpuSlot, GpuWindow, binding, step,
 };
-use onebit_plan::manifest::{Entry, Manifest, Memory, ModelInfo, Provenance, SegmentKind};
+use onebit_plan::manifest::{Manifest, Memory, ModelInfo, SegmentKind};
+use onebit_test_support::bare_manifest;
 
 pub const VOCABULARY: u32 = 98;
-const CONTEXT: u32 = 64;
 const SLOTS: u32 = 8;
 /// Bytes of a slot: a word for each position, at the second half of two windows.
 const SLOT: u64 = 512;
@@ -60,34 +60,9 @@ pub fn gpu_plan(folder: &Path, change: impl FnOnce(&mut Part)) -> PathBuf {
 }
 
 fn manifest() -> Manifest {
-    Manifest {
-        provenance: Provenance {
-            tool: "0.1.0".into(),
-            source: "sums.gguf".into(),
-            source_hash: [0; 32],
-            options: Vec::new(),
-        },
-        model: ModelInfo {
-            name: "sums".into(),
-            architecture: "none".into(),
-            parameters: 1,
-            vocabulary: VOCABULARY,
-            context: CONTEXT,
-            trained_context: CONTEXT,
-            layers: 0,
-        },
-        requirements: Vec::new(),
-        segments: Vec::new(),
-        memory: Memory { arena: 64, private: 64, slot: 64, slots: SLOTS },
-        entries: vec![Entry { name: "step".into(), offset: 0, max_rows: 1, ..Entry::default() }],
-        functions: Vec::new(),
-        traced: Vec::new(),
-        kernels: Vec::new(),
-        regions: Vec::new(),
-        weights: Vec::new(),
-        array: None,
-        gpu: None,
-    }
+    let bare = bare_manifest();
+    let model = ModelInfo { vocabulary: VOCABULARY, layers: 0, ..bare.model };
+    Manifest { model, memory: Memory { slots: SLOTS, ..bare.memory }, ..bare }
 }
 
 /// Keeps a row's token in the cache, and leaves the sum of its history in the arena. One row

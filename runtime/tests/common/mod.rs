@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use onebit_plan::PlanWriter;
 use onebit_plan::abi::StepContext;
-use onebit_plan::manifest::{
-    Entry, Manifest, Memory, ModelInfo, Provenance, Region, Requirement, SegmentKind,
-};
+use onebit_plan::manifest::{Entry, Manifest, Memory, ModelInfo, Region, Requirement, SegmentKind};
 use onebit_plan::trust::{KeyId, TrustStore};
+use onebit_test_support::bare_manifest;
 use onebit_tokenizer::{RoleIds, TokenizerSpec, build, token_type};
 use onebitc::sign::SecretKey;
 
@@ -44,29 +43,19 @@ pub fn key() -> SecretKey {
 fn manifest(context: u32) -> Manifest {
     let entry =
         |name: &str, max_rows| Entry { name: name.into(), offset: 0, max_rows, ..Entry::default() };
+    let bare = bare_manifest();
     Manifest {
-        provenance: Provenance {
-            tool: "0.1.0".into(),
-            source: "counting.gguf".into(),
-            source_hash: [0; 32],
-            options: Vec::new(),
-        },
         model: ModelInfo {
             name: "counting".into(),
-            architecture: "none".into(),
-            parameters: 100,
             vocabulary: VOCABULARY,
             context,
             trained_context: context,
             layers: 0,
+            ..bare.model
         },
         requirements: vec![Requirement::Architecture("x86_64".into())],
-        segments: Vec::new(),
-        memory: Memory { arena: 64, private: 64, slot: 64, slots: 8 },
+        memory: Memory { slots: 8, ..bare.memory },
         entries: vec![entry("step8", 8), entry("step1", 1)],
-        functions: Vec::new(),
-        traced: Vec::new(),
-        kernels: Vec::new(),
         regions: vec![Region {
             name: "@count".into(),
             target: "cpu".into(),
@@ -75,9 +64,7 @@ fn manifest(context: u32) -> Manifest {
             macs: 0,
             reads: Vec::new(),
         }],
-        weights: Vec::new(),
-        array: None,
-        gpu: None,
+        ..bare
     }
 }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use onebit_plan::header::HEADER_BYTES;
 use onebit_plan::trust::{Trust, TrustedKeys};
 use onebit_plan::{PlanError, PlanFile};
 use onebit_test_support::Random;
@@ -88,9 +89,9 @@ pub fn signed_copy(plan: &Path, copy: &Path) -> Result<TrustedKeys, PlanError> {
 
 /// The parts of the file, in order, without those that are empty.
 fn parts(plan: &PlanFile) -> Vec<(String, Range<u64>)> {
-    let mut parts = vec![("header".to_owned(), 0..64)];
+    let mut parts = vec![("header".to_owned(), 0..HEADER_BYTES as u64)];
     let mut last = "the header".to_owned();
-    let mut end = 64;
+    let mut end = HEADER_BYTES as u64;
     for segment in &plan.manifest().segments {
         parts.push((format!("padding after {last}"), end..segment.offset));
         last = format!("{:?}", segment.kind);

@@ -26,8 +26,8 @@ pub struct Kills {
 }
 
 /// Starts `onebitc` over a plan and kills it, at another moment of a compile's length each time,
-/// until `times` compiles were killed before they ended. The plan's file must be the old one or the new one, to the byte, and the folder of keys
-/// in use.
+/// until `times` compiles were killed before they ended. The plan's file must be the old one or the
+/// new one, to the byte, and the keys must be usable.
 ///
 /// # Errors
 /// What the system refuses.

@@ -15,7 +15,8 @@ use onebit_ir::verify;
 use onebit_models::Model;
 use onebit_models::gguf::GgufFile;
 use onebit_plan::PlanFile;
-use onebit_plan::trust::KeyId;
+use onebit_plan::abi::CacheForm;
+use onebit_plan::trust::{AllowedPlan, KeyId};
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::{Driver, Row};
 use onebit_test_support::{TinyOptions, tiny_model};
@@ -27,7 +28,7 @@ use tempfile::TempDir;
 /// A model, its plan, and the folder that holds the plan.
 pub struct Compiled {
     pub model: Model,
-    pub plan: Arc<PlanFile>,
+    pub plan: AllowedPlan,
     pub folder: TempDir,
 }
 
@@ -47,7 +48,7 @@ fn compile(model: Model, options: &Options) -> Compiled {
     let path = folder.path().join("model.plan");
     onebitc::compile(&model, Path::new("model.gguf"), &path, options, &mut |_, _| {})
         .expect("the model compiles");
-    let plan = Arc::new(PlanFile::open(&path).expect("the plan opens"));
+    let plan = AllowedPlan::untrusted(PlanFile::open(&path).expect("the plan opens"));
     Compiled { model, plan, folder }
 }
 
@@ -71,14 +72,17 @@ impl Compiled {
     pub fn driver(&self, threads: usize) -> CpuDriver {
         let slots = self.plan.manifest().memory.slots;
         let options = CpuOptions { threads: std::num::NonZeroUsize::new(threads), slots };
-        CpuDriver::load(Arc::clone(&self.plan), options).expect("the plan loads")
+        CpuDriver::load(self.plan.clone(), options).expect("the plan loads")
     }
 
     /// The interpreter's logits of every row, over the model's own graph, with the plan's form of
     /// the cache.
     pub fn oracle(&self, steps: &[Vec<Row>]) -> Vec<Vec<f32>> {
-        let codes = self.plan.manifest().provenance.options.iter().any(|it| it == "kv=q8_0");
-        self.oracle_with(steps, if codes { CacheKind::Q8 } else { CacheKind::F16 })
+        let kind = match self.plan.manifest().memory.cache {
+            CacheForm::F16 => CacheKind::F16,
+            CacheForm::Q8 => CacheKind::Q8,
+        };
+        self.oracle_with(steps, kind)
     }
 
     /// As [`Self::oracle`], with a cache of any kind.

@@ -1,4 +1,5 @@
-//! `onebit-e2e`: the long forms of two tests, for `cargo xtask flip-bits` and `kill-compiles`.
+//! `onebit-e2e`: the long forms of two tests, for `cargo xtask flip-bits` and `kill-compiles`, and
+//! what fuzzing begins with.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};

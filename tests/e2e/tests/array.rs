@@ -73,7 +73,7 @@ fn the_emulated_array_gives_the_bits_of_the_cpu() {
     let xclbin = compiled.plan.segment(SegmentKind::ArrayConfiguration);
     let context = open(Device::Emulator, xclbin).expect("the emulator takes our xclbin");
     let options = CpuOptions { threads: std::num::NonZeroUsize::new(2), slots: 1 };
-    let mut driver = CpuDriver::load_with_array(Arc::clone(&compiled.plan), options, context)
+    let mut driver = CpuDriver::load_with_array(compiled.plan.clone(), options, context)
         .expect("the plan loads");
     assert!(run(&mut driver, &steps) == reference);
 }
@@ -122,7 +122,7 @@ fn offloaded(compiled: &Compiled, steps: &[Vec<Row>]) -> (Vec<Vec<f32>>, usize) 
     let xclbin = compiled.plan.segment(SegmentKind::ArrayConfiguration);
     let context = Box::new(IoctlContext::new(counting, xclbin).expect("our xclbin"));
     let options = CpuOptions { threads: std::num::NonZeroUsize::new(2), slots: 1 };
-    let mut driver = CpuDriver::load_with_array(Arc::clone(&compiled.plan), options, context)
+    let mut driver = CpuDriver::load_with_array(compiled.plan.clone(), options, context)
         .expect("the plan loads");
     let logits = run(&mut driver, steps);
     let submitted = submitted.load(Ordering::Relaxed);

@@ -3,94 +3,24 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use onebit_e2e::{chunks, compile_bytes, run};
 use onebit_models::Model;
 use onebit_models::gguf::GgufFile;
 use onebit_plan::PlanFile;
-use onebit_plan::box_sys::{
-    BOX_VERSION, BoxDescription, BoxGpu, BoxGpuKind, BoxMemory, BoxNpu, BoxOrigin, BoxProcessor,
-    BoxRate, BoxSoftware,
-};
+use onebit_plan::box_sys::{BoxDescription, BoxGpu, BoxNpu};
 use onebit_plan::gpu::GpuFeature;
 use onebit_plan::manifest::Manifest;
+use onebit_plan::trust::AllowedPlan;
 use onebit_rt::check::{Ask, Verdict, check};
 use onebit_rt::driver::npu;
 use onebit_rt::driver::vulkan::api::{DeviceInfo, Instance, Validation};
 use onebit_rt::driver::vulkan::{Choice, VulkanDriver, VulkanOptions};
 use onebit_rt::machine::Roots;
 use onebit_rt::probe::{Speed, probe};
-use onebit_test_support::{TinyOptions, tiny_model};
+use onebit_test_support::{TinyOptions, radeon_8060s, strix_halo, tiny_model};
 use onebitc::target::machine::{Machine, Require, Target};
 use onebitc::{CompileError, Options, Vulkan};
-
-/// A Strix Halo, as far as plans see it; the figures are documented values or the makers' own.
-fn strix_halo() -> BoxDescription {
-    let features = ["avx", "avx2", "bmi1", "bmi2", "fma", "lzcnt", "popcnt", "sse4.2"];
-    BoxDescription {
-        onebit_box: BOX_VERSION,
-        tool: "0.1.0".into(),
-        processor: BoxProcessor {
-            architecture: "x86_64".into(),
-            model: Some("AMD RYZEN AI MAX+ 395 w/ Radeon 8060S".into()),
-            features: features.map(String::from).into(),
-            kernels: "avx512".into(),
-            cores: 16,
-            threads: 32,
-            caches: Vec::new(),
-        },
-        memory: BoxMemory {
-            bytes: 128 << 30,
-            read: Some(BoxRate {
-                origin: BoxOrigin::Measured,
-                bytes_per_second: 100_000_000_000,
-                median_bytes_per_second: 100_000_000_000,
-                threads: 16,
-                bytes: 4 << 30,
-                passes: 5,
-                checked: true,
-            }),
-        },
-        gpus: vec![radeon()],
-        npu: Some(BoxNpu {
-            driver: "amdxdna_accel_driver 0.6.0".into(),
-            firmware: None,
-            columns: 8,
-            rows: 6,
-            compute_rows: 4,
-        }),
-        software: BoxSoftware { system: "linux".into(), kernel: None },
-    }
-}
-
-fn radeon() -> BoxGpu {
-    BoxGpu {
-        name: "Radeon 8060S".into(),
-        kind: BoxGpuKind::Integrated,
-        vendor: 0x1002,
-        device: 0x1586,
-        vulkan: "1.4.305".into(),
-        driver: "radv Mesa 25.0.7".into(),
-        features: vec![
-            GpuFeature::IntegerDot,
-            GpuFeature::Float16,
-            GpuFeature::Storage16,
-            GpuFeature::Int8,
-            GpuFeature::MemoryModel,
-            GpuFeature::CooperativeF16,
-        ],
-        subgroup_sizes: (32, 64),
-        subgroups: 32,
-        invocations: 1024,
-        immediates: 256,
-        shared: 65536,
-        window: (4 << 30) - 1,
-        buffer: 4 << 30,
-        heap: 64 << 30,
-        memory: 96 << 30,
-    }
-}
 
 fn machine(description: BoxDescription) -> Target {
     let hash = description.hash().unwrap();
@@ -140,7 +70,7 @@ fn a_box_without_vulkan_gets_no_part_for_it() {
     let expected = format!("{:.2} ms a token", bytes as f64 / 100e9 * 1e3);
     assert!(report.contains("cpu: predicted from the box's bandwidth"), "{report}");
     assert!(report.contains(&expected), "{expected}: {report}");
-    let weak = BoxGpu { features: Vec::new(), invocations: 32, ..radeon() };
+    let weak = BoxGpu { features: Vec::new(), invocations: 32, ..radeon_8060s() };
     let weak = BoxDescription { gpus: vec![weak], ..bare };
     let (plan, report) = compiled(weak.clone(), None).unwrap();
     assert!(plan.gpu.is_none());
@@ -188,7 +118,7 @@ fn a_part_holds_what_its_devices_take_and_no_more() {
     let whole = compile_bytes(tiny(), &Options { vulkan: Vulkan::Required, ..base() });
     let whole_part = whole.plan.manifest().gpu.as_ref().unwrap();
     let narrow =
-        BoxGpu { subgroup_sizes: (8, 8), features: vec![GpuFeature::IntegerDot], ..radeon() };
+        BoxGpu { subgroup_sizes: (8, 8), features: vec![GpuFeature::IntegerDot], ..radeon_8060s() };
     let only = BoxDescription { gpus: vec![narrow.clone()], npu: None, ..strix_halo() };
     let (plan, _) = compiled(only.clone(), None).unwrap();
     let part = plan.gpu.unwrap();
@@ -200,7 +130,7 @@ fn a_part_holds_what_its_devices_take_and_no_more() {
             assert_eq!(device.lacks(kernel, module), [], "{}", kernel.name);
         }
     }
-    let both = BoxDescription { gpus: vec![narrow, radeon()], npu: None, ..strix_halo() };
+    let both = BoxDescription { gpus: vec![narrow, radeon_8060s()], npu: None, ..strix_halo() };
     let (plan, _) = compiled(both, None).unwrap();
     assert_eq!(plan.gpu.unwrap().entries.len(), whole_part.entries.len());
 }
@@ -221,10 +151,10 @@ fn a_plan_for_this_box_runs_on_it() {
         eprintln!("skipped: lavapipe is not among the {} devices", devices.len());
         return;
     };
-    let driver = |plan: &Arc<PlanFile>| {
+    let driver = |plan: &AllowedPlan| {
         let device = Choice::Index(place);
         let options = VulkanOptions { device, slots: 2, ..VulkanOptions::default() };
-        VulkanDriver::load(Arc::clone(plan), &options).unwrap()
+        VulkanDriver::load(plan.clone(), &options).unwrap()
     };
     assert_eq!(run(&mut driver(&known.plan), &steps), run(&mut driver(&any.plan), &steps));
 }
@@ -273,7 +203,7 @@ fn checks_and_loads_of_a_plan_for_an_npu_agree() {
     assert!(npu::open_for(npu::Device::Emulator, &compiled.plan).is_ok());
     let vulkan = report(onebit_rt::check::Target::Vulkan);
     assert_eq!(vulkan.verdict, Verdict::Cannot);
-    assert!(VulkanDriver::load(Arc::clone(&compiled.plan), &VulkanOptions::default()).is_err());
+    assert!(VulkanDriver::load(compiled.plan.clone(), &VulkanOptions::default()).is_err());
     let real = report(onebit_rt::check::Target::Npu);
     let loads = npu::open_for(npu::Device::Hardware, &compiled.plan).is_ok();
     assert_eq!(real.verdict != Verdict::Cannot, loads, "{real:#?}");

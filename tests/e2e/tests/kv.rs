@@ -116,6 +116,7 @@ fn a_slot_takes_about_half() {
         let manifest = compiled.plan.manifest();
         let form = format!("kv={}", kv.name());
         assert!(manifest.provenance.options.contains(&form), "{:?}", manifest.provenance.options);
+        assert_eq!(manifest.memory.cache, kv);
         manifest.memory.slot
     };
     assert_eq!(slot(CacheForm::Q8) * 32, slot(CacheForm::F16) * 17);

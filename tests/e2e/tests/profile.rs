@@ -1,7 +1,6 @@
 //! Profiles of steps, and their traces: read back as text, every piece once, nested, in order.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use onebit_e2e::{Compiled, compile_bytes};
 use onebit_rt::driver::Row;
@@ -148,7 +147,7 @@ fn an_emulated_array_has_modelled_times_on_a_track_of_its_own() {
     let manifest = compiled.plan.manifest();
     let context = npu::open_for(npu::Device::Emulator, &compiled.plan).unwrap();
     let options = CpuOptions { threads: None, slots: 2 };
-    let plan = Arc::clone(&compiled.plan);
+    let plan = compiled.plan.clone();
     let mut driver = CpuDriver::load_with_array(plan, options, context).unwrap();
     let profile = on_processor(&mut driver, manifest, &rows(2), 1, ArrayTimes::Modelled).unwrap();
     let array = manifest.array.as_ref().unwrap();
@@ -179,7 +178,7 @@ fn dispatches_of_a_vulkan_device_are_all_in_the_trace() {
     let manifest = compiled.plan.manifest();
     let device = Choice::Index(place);
     let options = VulkanOptions { device, slots: 2, ..VulkanOptions::default() };
-    let mut driver = VulkanDriver::load(Arc::clone(&compiled.plan), &options).unwrap();
+    let mut driver = VulkanDriver::load(compiled.plan.clone(), &options).unwrap();
     for count in [1, 2] {
         let profile = on_vulkan(&mut driver, manifest, &rows(count), 3).unwrap();
         let entries = manifest.gpu.iter().flat_map(|gpu| &gpu.entries);

@@ -2,7 +2,6 @@
 //! is found, and named by the node of the graph where it is.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use onebit_cpu::Kernels;
 use onebit_e2e::{Compiled, compile_bytes};
@@ -10,6 +9,7 @@ use onebit_ir::quant::{FORMATS, Format};
 use onebit_plan::abi::{AttentionShape, CacheForm};
 use onebit_plan::golden::Golden;
 use onebit_plan::manifest::{Manifest, SegmentKind, WeightRecord};
+use onebit_plan::trust::AllowedPlan;
 use onebit_plan::{PlanFile, PlanWriter};
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
 use onebit_rt::driver::npu;
@@ -39,21 +39,21 @@ fn sums(plan: &PlanFile) -> Vec<SumCheck> {
     verify::sums(plan, &golden(plan), &Kernels::detect()).expect("weights have their shapes")
 }
 
-fn on_cpu(plan: &Arc<PlanFile>) -> Vec<Stage> {
+fn on_cpu(plan: &AllowedPlan) -> Vec<Stage> {
     let options = CpuOptions { threads: std::num::NonZeroUsize::new(2), slots: 1 };
-    let mut driver = CpuDriver::load(Arc::clone(plan), options).expect("the plan loads");
+    let mut driver = CpuDriver::load(plan.clone(), options).expect("the plan loads");
     let tolerance = Arithmetic::of_cpu(plan.manifest()).tolerance();
     verify::steps(&mut driver, &golden(plan), tolerance).expect("the steps run")
 }
 
 /// `None` where there is no Vulkan device.
-fn on_vulkan(plan: &Arc<PlanFile>) -> Option<Vec<Stage>> {
+fn on_vulkan(plan: &AllowedPlan) -> Option<Vec<Stage>> {
     let devices = Instance::new(Validation::Off).and_then(|it| it.devices()).unwrap_or_default();
     if !devices.iter().any(|device| device.info().lacks.is_empty()) {
         println!("skipped: no Vulkan device");
         return None;
     }
-    let mut driver = VulkanDriver::load(Arc::clone(plan), &VulkanOptions::default())
+    let mut driver = VulkanDriver::load(plan.clone(), &VulkanOptions::default())
         .expect("the plan loads on the device");
     let tolerance = Arithmetic::of_gpu(plan.manifest()).tolerance();
     Some(verify::steps(&mut driver, &golden(plan), tolerance).expect("the steps run"))
@@ -122,7 +122,7 @@ fn products_for_an_array_agree_on_the_cpu_and_on_the_array() {
     let configuration = plan.segment(SegmentKind::ArrayConfiguration);
     let context = npu::open(npu::Device::Emulator, configuration).expect("the emulator opens");
     let options = CpuOptions { threads: std::num::NonZeroUsize::new(2), slots: 1 };
-    let mut driver = CpuDriver::load_with_array(Arc::clone(plan), options, context)
+    let mut driver = CpuDriver::load_with_array(plan.clone(), options, context)
         .expect("the plan loads with its array");
     let tolerance = Arithmetic::of_cpu(plan.manifest()).tolerance();
     let stages = verify::steps(&mut driver, &golden(plan), tolerance).expect("the steps run");
@@ -133,7 +133,7 @@ fn products_for_an_array_agree_on_the_cpu_and_on_the_array() {
 fn altered(
     compiled: &Compiled,
     alter: impl FnOnce(&mut Manifest, &mut BTreeMap<usize, Vec<u8>>),
-) -> Arc<PlanFile> {
+) -> AllowedPlan {
     let mut manifest = compiled.plan.manifest().clone();
     let kinds: Vec<SegmentKind> = manifest.segments.iter().map(|it| it.kind).collect();
     let mut bytes: BTreeMap<usize, Vec<u8>> =
@@ -149,7 +149,7 @@ fn altered(
     writer.finish(manifest).expect("the altered plan is well-formed");
     let plan = PlanFile::open(&path).expect("the altered plan opens");
     plan.verify_weights().expect("its hashes are right");
-    Arc::new(plan)
+    AllowedPlan::untrusted(plan)
 }
 
 fn record<'m>(manifest: &'m Manifest, tensor: &str) -> &'m WeightRecord {

@@ -3,7 +3,6 @@
 //! them; without such a device these tests print `skipped`.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use onebit_e2e::{Compiled, chunks, compile_bytes, compile_file, normalised_error, run};
@@ -75,7 +74,7 @@ fn driver_with(compiled: &Compiled, index: usize, matrices: Matrices) -> VulkanD
         burst: Duration::MAX,
         ..VulkanOptions::default()
     };
-    VulkanDriver::load(Arc::clone(&compiled.plan), &options).expect("the plan loads")
+    VulkanDriver::load(compiled.plan.clone(), &options).expect("the plan loads")
 }
 
 fn options(batch: usize, context: usize) -> Options {

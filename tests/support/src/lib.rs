@@ -1,6 +1,6 @@
 //! What tests of several crates share: a GGUF writer, random weights in every block format, and
-//! tiny models of every architecture with a working tokenizer, and files with the shapes of
-//! published models.
+//! tiny models of every architecture with a working tokenizer, files with the shapes of published
+//! models, an empty manifest, and the description of a machine.
 //!
 //! Everything is a function of its seed. It panics on misuse, as test code may. It does not use
 //! `onebit-models`, so that the reader is checked against a writer that shares nothing with it.
@@ -15,6 +15,7 @@
 
 mod blocks;
 mod gguf;
+mod plan;
 mod random;
 mod real;
 mod tiny;
@@ -22,6 +23,7 @@ mod vocabulary;
 
 pub use blocks::{RandomBlocks, quantize, random_row};
 pub use gguf::{GgufLayout, GgufWriter, MetadataValue};
+pub use plan::{bare_manifest, radeon_8060s, strix_halo};
 pub use random::Random;
 pub use real::{ModelShape, Quantisation, RealModel, RealModelError, SHAPES};
 pub use tiny::{Head, TINY_ARCHITECTURES, TinyOptions, tiny_model, tiny_writer};

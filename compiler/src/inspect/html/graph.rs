@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
+use onebit_plan::layer_of;
 use onebit_plan::manifest::Manifest;
 
 use super::{bytes, count, escape, shortened, target_class};
-use crate::inspect::layers::{Block, blocks, layer_of, numbers};
+use crate::inspect::layers::{Block, blocks, numbers};
 
 /// Size of a node and the gaps between nodes, in pixels.
 const NODE: (usize, usize) = (164, 42);

@@ -142,7 +142,6 @@ fn target_class(target: &str) -> &'static str {
     match target {
         "cpu" => "cpu",
         "npu" => "npu",
-        "vulkan" => "gpu",
         _ => "other",
     }
 }

@@ -20,7 +20,15 @@ pub(super) fn section(plan: &PlanFile) -> String {
         ("file", bytes(plan.file_length())),
         ("weights read for a token", bytes(read)),
         ("scratch", format!("{} and {} a thread", bytes(memory.arena), bytes(memory.private))),
-        ("cache", format!("{} a slot, {} slots", bytes(memory.slot), memory.slots)),
+        (
+            "cache",
+            format!(
+                "{} a slot, {} slots of {}",
+                bytes(memory.slot),
+                memory.slots,
+                memory.cache.name()
+            ),
+        ),
         ("placement", placement(plan)),
         (
             "signed by",

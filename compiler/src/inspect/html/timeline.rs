@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use onebit_plan::layer_of;
 use onebit_plan::manifest::{BufferRecord, BufferScope, Entry, Manifest};
 
 use super::{bytes, escape, table};
-use crate::inspect::layers::layer_of;
 
 /// Height of a chart and room for its labels, in pixels.
 const HEIGHT: f64 = 220.0;

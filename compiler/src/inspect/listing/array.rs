@@ -11,7 +11,6 @@ use onebit_plan::PlanFile;
 use onebit_plan::manifest::SegmentKind;
 
 use super::part;
-use crate::inspect::predict::array_regions;
 
 /// Where a core's program lies in its tile (AM027, "Program memory").
 const PROGRAM_MEMORY: std::ops::Range<u32> = 0x2_0000..0x2_4000;
@@ -25,8 +24,8 @@ pub fn listing(plan: &PlanFile, regions: &[usize]) -> String {
     let wanted: BTreeSet<&str> =
         regions.iter().map(|&index| manifest.regions[index].name.as_str()).collect();
     let (mut text, mut calls) = (String::new(), BTreeSet::new());
-    for (product, region) in array.products.iter().zip(array_regions(manifest, array)) {
-        if wanted.contains(region.as_str()) {
+    for (product, region) in array.products.iter().zip(manifest.product_regions()) {
+        if wanted.contains(region) {
             let (rows, columns, first) = (product.rows, product.columns, product.first_row);
             let call = product.call;
             let _ = writeln!(

@@ -154,9 +154,12 @@ fn store(instruction: &Instruction, value: Option<Known>, state: &mut State) {
     }
     let size = instruction.memory_size().size() as u64;
     let at = instruction.memory_displacement64();
-    let apart = |slot: u64| slot.wrapping_add(8) <= at || at.wrapping_add(size) <= slot;
+    // Behind an index the place is anywhere.
+    let somewhere = instruction.memory_index() != Register::None;
+    let apart =
+        |slot: u64| !somewhere && (slot.wrapping_add(8) <= at || at.wrapping_add(size) <= slot);
     state.retain(|place, _| !matches!(place, Place::Stack(slot) if !apart(*slot)));
-    if let (Some(value), Mnemonic::Mov) = (value, instruction.mnemonic()) {
+    if let (Some(value), Mnemonic::Mov, false) = (value, instruction.mnemonic(), somewhere) {
         state.insert(Place::Stack(at), value);
     }
 }
@@ -184,8 +187,10 @@ fn result(instruction: &Instruction, state: &State) -> Option<Known> {
                 _ => None,
             }
         }
+        // Of 32 bits, too, since the upper half becomes 0; of fewer the rest stays.
         Mnemonic::Xor if instruction.op0_register() == instruction.op1_register() => {
-            Some(Known::Number(0))
+            let name = instruction.op0_register();
+            (name.is_gpr64() || name.is_gpr32()).then_some(Known::Number(0))
         }
         _ => None,
     }

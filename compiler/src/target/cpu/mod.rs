@@ -78,7 +78,12 @@ pub fn lower(
         functions: builder.functions.into_iter().map(|(_, function)| function).collect(),
         traced: builder.traced,
         kernels: kernels.into_iter().collect(),
-        memory: Memory { slot, slots: u32_of(options.batch), ..builder.memory },
+        memory: Memory {
+            slot,
+            slots: u32_of(options.batch),
+            cache: options.cache,
+            ..builder.memory
+        },
         regions: regions(&schedules[0], store),
     })
 }

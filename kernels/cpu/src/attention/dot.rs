@@ -25,8 +25,13 @@ pub(super) fn dot<I: Isa, K: Keys, const Q: usize, const T: usize>(
     first: usize,
 ) {
     let mut sums = [[isa.splat(0.0); T]; Q];
-    for (part, query) in query.chunks(K::PART).enumerate() {
-        add_part(isa, query, keys, &mut sums, first, part);
+    match K::PART {
+        None => add_part(isa, query, keys, &mut sums, first, 0),
+        Some(elements) => {
+            for (part, query) in query.chunks(elements).enumerate() {
+                add_part(isa, query, keys, &mut sums, first, part * elements);
+            }
+        }
     }
     for i in 0..Q {
         for t in 0..T {
@@ -35,7 +40,8 @@ pub(super) fn dot<I: Isa, K: Keys, const Q: usize, const T: usize>(
     }
 }
 
-/// Takes one part of the elements, those of `query`, into the sums of [`dot`].
+/// Takes one part of the elements, those of `query`, the first of which is `start`, into the sums
+/// of [`dot`].
 #[inline(always)]
 fn add_part<I: Isa, K: Keys, const Q: usize, const T: usize>(
     isa: I,
@@ -43,13 +49,11 @@ fn add_part<I: Isa, K: Keys, const Q: usize, const T: usize>(
     keys: K,
     sums: &mut [[I::Vector; T]; Q],
     first: usize,
-    part: usize,
+    start: usize,
 ) {
-    let start = part * K::PART;
-    let elements = start..start + query.len();
-    let mut parts = [keys.part(isa, first, elements.clone()); T];
+    let mut parts = [keys.part(isa, first, start, query.len()); T];
     for (t, part) in parts.iter_mut().enumerate() {
-        *part = keys.part(isa, first + t, elements.clone());
+        *part = keys.part(isa, first + t, start, query.len());
     }
     for (d, query) in query.iter().enumerate() {
         let mut key = [isa.splat(0.0); T];

@@ -30,13 +30,14 @@ pub(super) trait Head: Copy {
 
 /// Keys of a head, by tiles of sixteen positions.
 pub(super) trait Keys: Copy {
-    /// Elements of a key that are taken together: those that share a scale.
-    const PART: usize;
+    /// Elements of a key that share a scale and are taken together; none where all are. A loop
+    /// over parts costs, even if there is but one: sums leave their registers between two.
+    const PART: Option<usize>;
     /// So many elements of a tile.
     type Part<I: Isa>: Copy;
 
-    /// `elements` of a tile: a multiple of [`Self::PART`] and the next, or the key's last.
-    fn part<I: Isa>(self, isa: I, tile: usize, elements: Range<usize>) -> Self::Part<I>;
+    /// `count` elements of a tile from element `start` on: one part.
+    fn part<I: Isa>(self, isa: I, tile: usize, start: usize, count: usize) -> Self::Part<I>;
     /// The part's element `i` at the tile's positions.
     fn lanes<I: Isa>(isa: I, part: Self::Part<I>, i: usize) -> I::Vector;
 }
@@ -104,12 +105,12 @@ pub(super) struct F16Keys<'a> {
 }
 
 impl<'a> Keys for F16Keys<'a> {
-    const PART: usize = MAX_HEAD_DIM;
+    const PART: Option<usize> = None;
     type Part<I: Isa> = &'a [[u16; LANES]];
 
     #[inline(always)]
-    fn part<I: Isa>(self, _: I, tile: usize, elements: Range<usize>) -> Self::Part<I> {
-        &self.tiles[tile * self.dim + elements.start..][..elements.len()]
+    fn part<I: Isa>(self, _: I, tile: usize, start: usize, count: usize) -> Self::Part<I> {
+        &self.tiles[tile * self.dim + start..][..count]
     }
 
     #[inline(always)]
@@ -215,13 +216,13 @@ pub(super) struct Q8Keys<'a> {
 }
 
 impl<'a> Keys for Q8Keys<'a> {
-    const PART: usize = BLOCK;
+    const PART: Option<usize> = Some(BLOCK);
     type Part<I: Isa> = (&'a [[i8; LANES]], I::Vector);
 
     #[inline(always)]
-    fn part<I: Isa>(self, isa: I, tile: usize, elements: Range<usize>) -> Self::Part<I> {
-        let first = tile * self.dim + elements.start;
-        (&self.codes[first..][..elements.len()], isa.widen(&self.scales[first / BLOCK]))
+    fn part<I: Isa>(self, isa: I, tile: usize, start: usize, count: usize) -> Self::Part<I> {
+        let first = tile * self.dim + start;
+        (&self.codes[first..][..count], isa.widen(&self.scales[first / BLOCK]))
     }
 
     #[inline(always)]

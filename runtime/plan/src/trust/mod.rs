@@ -4,17 +4,20 @@
 //! * [`PublicKey`], [`KeyId`]: minisign's public keys.
 //! * [`TrustStore`]: the folder with the keys that this machine trusts.
 //! * [`Trust`]: what [`PlanFile::trust`](crate::PlanFile::trust) finds.
+//! * [`AllowedPlan`]: what drivers take.
 //!
 //! Secret keys are no matter of this crate: [`Signer`] is what the compiler gives it. Nothing here
 //! decides where the folder lies; that is for the programs.
 
 use std::path::Path;
 
+mod allowed;
 pub(crate) mod block;
 mod error;
 mod key;
 mod store;
 
+pub use allowed::AllowedPlan;
 pub use block::{SignatureBlock, Signer};
 pub use error::TrustError;
 pub use key::{KeyId, PublicKey, key_file_text};

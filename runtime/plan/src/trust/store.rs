@@ -73,16 +73,19 @@ impl TrustStore {
     /// All trusted keys: the own one first, then the others by id.
     ///
     /// # Errors
-    /// A file that holds no key, so that none is left out in silence; a folder that all may change.
+    /// A file that holds no key, so that none is left out in silence; a folder or a key that all
+    /// may change.
     pub fn list(&self) -> Result<Vec<TrustedKey>, TrustError> {
         let mut keys = Vec::new();
-        refuse_open_folder(&self.folder)?;
-        refuse_open_folder(&self.added())?;
+        refuse_open(&self.folder)?;
+        refuse_open(&self.added())?;
         let own = self.own_key();
         if own.exists() {
+            refuse_open(&own)?;
             keys.push(TrustedKey { key: PublicKey::read(&own)?, origin: Origin::Own, path: own });
         }
         for path in public_key_files(&self.added())? {
+            refuse_open(&path)?;
             keys.push(TrustedKey { key: PublicKey::read(&path)?, origin: Origin::Added, path });
         }
         keys.sort_by_key(|trusted| (trusted.origin != Origin::Own, trusted.key.id()));
@@ -178,18 +181,18 @@ pub fn create_folder(folder: &Path) -> Result<(), TrustError> {
     })
 }
 
-/// Whoever may add files to a folder of keys decides which code runs.
-fn refuse_open_folder(folder: &Path) -> Result<(), TrustError> {
+/// Whoever may change a key, or add one to the folder, decides which code runs.
+fn refuse_open(path: &Path) -> Result<(), TrustError> {
     #[cfg(unix)]
-    if let Ok(metadata) = fs::metadata(folder) {
+    if let Ok(metadata) = fs::metadata(path) {
         use std::os::unix::fs::PermissionsExt;
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o002 != 0 {
-            let (what, path) = ("change", folder.into());
+            let (what, path) = ("change", path.into());
             return Err(TrustError::Permissions { what, path, mode, remedy: "chmod o-w" });
         }
     }
-    let _ = folder;
+    let _ = path;
     Ok(())
 }
 
@@ -276,12 +279,21 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let set = |mode| fs::set_permissions(store.added(), fs::Permissions::from_mode(mode));
-            set(0o777).unwrap();
-            let error = store.add(&key(2)).unwrap_err();
-            assert!(matches!(error, TrustError::Permissions { mode: 0o777, .. }), "{error}");
-            assert!(error.help().contains("chmod o-w"), "{}", error.help());
-            set(0o755).unwrap();
+            let set = |path: &Path, mode| {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            };
+            let first = store.add(&key(1)).unwrap();
+            for (path, open, closed) in [(store.added(), 0o777, 0o755), (first, 0o666, 0o644)] {
+                set(&path, open);
+                let error = store.add(&key(2)).unwrap_err();
+                let is_open = |mode| mode == open;
+                assert!(
+                    matches!(error, TrustError::Permissions { mode, .. } if is_open(mode)),
+                    "{error}"
+                );
+                assert!(error.help().contains("chmod o-w"), "{}", error.help());
+                set(&path, closed);
+            }
             assert!(store.add(&key(2)).is_ok());
         }
     }

@@ -6,19 +6,19 @@
 
 use std::ops::Range;
 use std::slice;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use onebit_cpu::array::{pack_activations, unpack_results};
-use onebit_plan::PlanFile;
 use onebit_plan::abi::{ARRAY_ROWS, ArrayProduct, StepContext};
 use onebit_plan::manifest::{ArrayPlan, SegmentKind};
+use onebit_plan::trust::AllowedPlan;
 
 use crate::Error;
 use crate::driver::npu::{BufferId, Call, Context};
 
 /// A plan's array products on a device.
 pub struct Array {
-    plan: Arc<PlanFile>,
+    plan: AllowedPlan,
     state: Mutex<State>,
 }
 
@@ -45,7 +45,7 @@ impl Array {
     /// # Errors
     /// What the device refuses.
     pub fn load(
-        plan: &Arc<PlanFile>,
+        plan: &AllowedPlan,
         part: &ArrayPlan,
         mut context: Box<dyn Context>,
     ) -> Result<Self, Error> {
@@ -93,7 +93,7 @@ impl Array {
             scales: vec![0.0; ARRAY_ROWS * most_groups.unwrap_or(0) as usize],
             failure: None,
         });
-        Ok(Self { plan: Arc::clone(plan), state })
+        Ok(Self { plan: plan.clone(), state })
     }
 
     /// Takes what went wrong since it was last asked.

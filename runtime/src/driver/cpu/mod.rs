@@ -12,13 +12,12 @@ mod topology;
 mod trace;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use onebit_cpu::barrier::Barrier;
 use onebit_cpu::{Isa, Kernels};
-use onebit_plan::PlanFile;
 use onebit_plan::abi::{EntryFn, KernelId, StepContext};
 use onebit_plan::manifest::{Entry, SegmentKind, TracedEntry};
+use onebit_plan::trust::AllowedPlan;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use self::array::Array;
@@ -70,7 +69,7 @@ pub struct CpuDriver {
     /// A neural processor that does the plan's array products.
     array: Option<Box<Array>>,
     /// Keeps the weights mapped.
-    plan: Arc<PlanFile>,
+    plan: AllowedPlan,
 }
 
 impl CpuDriver {
@@ -79,7 +78,7 @@ impl CpuDriver {
     ///
     /// # Errors
     /// What the plan needs and this machine has not.
-    pub fn load(plan: Arc<PlanFile>, options: CpuOptions) -> Result<Self, Error> {
+    pub fn load(plan: AllowedPlan, options: CpuOptions) -> Result<Self, Error> {
         let manifest = plan.manifest();
         let kernels = Kernels::detect();
         let threads = options.threads.unwrap_or_else(physical_cores).get();
@@ -130,11 +129,11 @@ impl CpuDriver {
     /// # Errors
     /// As [`CpuDriver::load`]; a plan without array products; what the device refuses.
     pub fn load_with_array(
-        plan: Arc<PlanFile>,
+        plan: AllowedPlan,
         options: CpuOptions,
         context: Box<dyn Context>,
     ) -> Result<Self, Error> {
-        let mut driver = Self::load(Arc::clone(&plan), options)?;
+        let mut driver = Self::load(plan.clone(), options)?;
         let Some(part) = &plan.manifest().array else { return Err(Error::NoArrayProducts) };
         let array = Array::load(&plan, part, context)?;
         driver.kernels[KernelId::Array.slot()] = array::offload as *const u8;
@@ -174,7 +173,7 @@ impl CpuDriver {
         self.fill_rows(rows);
         let fits = self.traced.partition_point(|&(max_rows, ..)| max_rows < rows.len());
         let Some(&(_, entry, index)) = self.traced.get(fits) else { return Err(Error::NotTraced) };
-        let plan = Arc::clone(&self.plan);
+        let plan = self.plan.clone();
         let recorder = Recorder::new(&plan.manifest().traced[index], keep, &self.outputs);
         let trace = (&raw const recorder).cast();
         let context = StepContext { trace, ..self.context(logits) };

@@ -9,6 +9,7 @@
 
 mod choose;
 mod error;
+mod fit;
 mod kernels;
 mod pieces;
 mod profile;
@@ -23,8 +24,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use onebit_plan::PlanFile;
 use onebit_plan::gpu::{GPU_AHEAD, GPU_ROWS, GpuPlan, step};
+use onebit_plan::trust::AllowedPlan;
 use onebit_vulkan::{
     Buffer, Commands, Device, DeviceInfo, Instance, Pipeline, Place, Ticket, Validation,
 };
@@ -95,7 +96,7 @@ pub struct VulkanDriver {
     step_time: Duration,
     pipelines: Vec<Option<Arc<Pipeline>>>,
     notes: Vec<String>,
-    plan: Arc<PlanFile>,
+    plan: AllowedPlan,
     device: Arc<Device>,
     instance: Instance,
 }
@@ -131,8 +132,8 @@ impl VulkanDriver {
     ///
     /// # Errors
     /// [`GpuError`] in all its forms.
-    pub fn load(plan: Arc<PlanFile>, options: &VulkanOptions) -> Result<Self, Error> {
-        let mut driver = Self::open(Arc::clone(&plan), options)?;
+    pub fn load(plan: AllowedPlan, options: &VulkanOptions) -> Result<Self, Error> {
+        let mut driver = Self::open(plan.clone(), options)?;
         if driver.uniform {
             return Ok(driver);
         }
@@ -147,15 +148,15 @@ impl VulkanDriver {
         Ok(driver)
     }
 
-    fn open(plan: Arc<PlanFile>, options: &VulkanOptions) -> Result<Self, GpuError> {
+    fn open(plan: AllowedPlan, options: &VulkanOptions) -> Result<Self, GpuError> {
         let manifest = plan.manifest();
         let Some(gpu) = &manifest.gpu else { return Err(GpuError::NoPart) };
         let instance = Instance::new(options.validation)?;
         let device = choose::choose(&instance, &options.device)?.open()?;
         let slots = options.slots.clamp(1, manifest.memory.slots);
         let (vocabulary, context) = (manifest.model.vocabulary, manifest.model.context);
-        let scale = requirements::scale(manifest, slots);
-        let fit = requirements::fit(gpu, device.info(), scale, options.matrices)?;
+        let scale = fit::scale(manifest, slots);
+        let fit = fit::fit(gpu, device.info(), scale, options.matrices)?;
         let mut selection = fit.selection;
         let folder = options.cache.as_deref();
         let pipelines = kernels::pipelines(&device, &plan, gpu, &mut selection, folder)?;

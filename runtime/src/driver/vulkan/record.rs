@@ -11,8 +11,8 @@ use onebit_vulkan::{
     Buffer, Commands, Device, Pipeline, Place, Recorder, Transfer, VulkanError, Window,
 };
 
+use super::fit::{cache_windows, weight_windows};
 use super::pieces::Pieces;
-use super::requirements::{cache_windows, weight_windows};
 use super::rope;
 use super::trace::Pick;
 

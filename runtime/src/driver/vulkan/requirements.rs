@@ -1,110 +1,18 @@
 //! What a plan comes to on a Vulkan device, told from the manifest and what the device says of
-//! itself. [`VulkanDriver::load`](super::VulkanDriver::load) takes modules and entries from
-//! [`fit`] and refuses what it refuses; [`assess`] tells the same beforehand.
+//! itself: what [`VulkanDriver::load`](super::VulkanDriver::load) takes and refuses, told before it.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use onebit_plan::fit::{Lack, Scale};
-use onebit_plan::gpu::{GpuEntry, GpuPlan, GpuWindow, step};
+use onebit_plan::gpu::{GpuEntry, GpuKernel, GpuPlan};
 use onebit_plan::manifest::Manifest;
 use onebit_vulkan::{DeviceInfo, DeviceKind, Instance, Validation};
 
-use super::kernels::{self, Selection};
-use super::{Choice, GpuError, Matrices, choose, pieces};
-use crate::check::{Check, bytes_text};
+use super::fit::{Fit, buffers, fit, scale};
+use super::{Choice, GpuError, Matrices, choose, kernels};
+use crate::check::{Check, Outcome, bytes_text};
 use crate::driver::cpu::requirements::Use;
 use crate::machine::memory::Memory;
-
-/// The sizes of a plan's windows with so many slots, at most those of the plan.
-pub(super) fn scale(manifest: &Manifest, slots: u32) -> Scale {
-    Scale {
-        slots: slots.clamp(1, manifest.memory.slots).into(),
-        context: manifest.model.context.into(),
-        vocabulary: manifest.model.vocabulary.into(),
-    }
-}
-
-/// Modules and entries for a device, and the buffers that they make.
-pub(super) struct Fit<'a> {
-    pub(super) selection: Selection<'a>,
-    buffers: Vec<(&'static str, u64)>,
-}
-
-/// What a load takes from the plan.
-///
-/// # Errors
-/// [`GpuError::NoEntry`], [`GpuError::Window`], [`GpuError::Buffer`] and [`GpuError::Room`]: what
-/// no device like this can hold or run.
-pub(super) fn fit<'a>(
-    plan: &'a GpuPlan,
-    info: &DeviceInfo,
-    scale: Scale,
-    matrices: Matrices,
-) -> Result<Fit<'a>, GpuError> {
-    let selection = kernels::select(plan, info, scale, matrices)?;
-    let buffers = buffers(plan, &selection.entries, info, scale);
-    let device = || info.name.clone();
-    let most = info.limits.buffer;
-    if let Some(&(what, bytes)) = buffers.iter().find(|(_, bytes)| *bytes > most) {
-        return Err(GpuError::Buffer { what, bytes, device: device(), most });
-    }
-    let fit = Fit { selection, buffers };
-    let (bytes, most) = (fit.bytes(), info.limits.memory);
-    if bytes > most {
-        return Err(GpuError::Room { bytes, device: device(), most });
-    }
-    Ok(fit)
-}
-
-impl Fit<'_> {
-    /// Bytes of all buffers.
-    fn bytes(&self) -> u64 {
-        self.buffers.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
-    }
-}
-
-/// The buffers of `super::record::Buffers`, by name and bytes.
-fn buffers(
-    plan: &GpuPlan,
-    entries: &[&GpuEntry],
-    info: &DeviceInfo,
-    scale: Scale,
-) -> Vec<(&'static str, u64)> {
-    let cut = |windows| pieces::partition(windows, info.limits.buffer);
-    let bytes = |piece: Range<u64>| piece.end - piece.start;
-    let weights = cut(weight_windows(entries)).into_iter().map(|it| ("weights", bytes(it)));
-    let cache = cut(cache_windows(entries, scale)).into_iter();
-    let cache = cache.map(|it| ("key/value cache", bytes(it)));
-    let tables = plan.tables.iter();
-    let tables = tables.map(|it| ("rotations", 8 * scale.context * it.frequencies.len() as u64));
-    let rows = entries.iter().map(|entry| entry.max_rows).max().unwrap_or(1);
-    let logits = ("logits", 4 * scale.vocabulary * u64::from(rows));
-    let rest = [("arena", plan.arena), logits, ("step", 4 * step::COUNT as u64)];
-    weights.chain(cache).chain(tables).chain(rest).collect()
-}
-
-/// Windows of the weights.
-pub(super) fn weight_windows(entries: &[&GpuEntry]) -> Vec<Range<u64>> {
-    let windows = entries.iter().flat_map(|entry| &entry.dispatches).flat_map(|it| &it.windows);
-    let weights = windows.filter_map(|window| match *window {
-        GpuWindow::Weights { offset, length } => Some(offset..offset + length),
-        _ => None,
-    });
-    weights.collect()
-}
-
-/// Windows of the cache with all slots.
-pub(super) fn cache_windows(entries: &[&GpuEntry], scale: Scale) -> Vec<Range<u64>> {
-    let windows = entries.iter().flat_map(|entry| &entry.dispatches).flat_map(|it| &it.windows);
-    let cache = windows.filter_map(|window| match *window {
-        GpuWindow::Cache { offset, length } => {
-            Some(scale.slots * offset..scale.slots * (offset + length))
-        }
-        _ => None,
-    });
-    cache.collect()
-}
 
 /// What the plan needs of the device that a load with this choice takes, or why there is none.
 pub fn examine(
@@ -167,7 +75,7 @@ pub fn assess(
             checks.push(Check::unmet("memory", needed, found, error.help()));
         }
         // Said by the lines above, but where none of them is so exact.
-        Err(error) if checks.iter().all(|it| it.outcome != crate::check::Outcome::Unmet) => {
+        Err(error) if checks.iter().all(|it| it.outcome != Outcome::Unmet) => {
             checks.push(refused("steps", "steps that fit the device", error));
         }
         Err(_) => {}
@@ -261,6 +169,33 @@ fn rows(plan: &GpuPlan, fit: Option<&Fit<'_>>) -> Check {
     Check::slower("steps", needed, found, remedy)
 }
 
+/// The largest of each thing that a device limits.
+struct Largest {
+    /// Invocations of a workgroup.
+    workgroup: u32,
+    /// Bytes that a workgroup shares.
+    shared: u32,
+    /// Bytes of a window, of a buffer.
+    window: u64,
+    buffer: u64,
+}
+
+impl Largest {
+    fn of(plan: &GpuPlan, entries: &[&GpuEntry], info: &DeviceInfo, scale: Scale) -> Self {
+        let dispatches = || entries.iter().flat_map(|entry| &entry.dispatches);
+        let kernels = || dispatches().map(|dispatch| &plan.kernels[dispatch.kernel as usize]);
+        let shared = |kernel: &GpuKernel| kernel.modules.iter().map(|it| it.shared).max();
+        let windows = entries.iter().map(|entry| entry.longest_window(plan, scale));
+        let buffers = buffers(plan, entries, info, scale);
+        Self {
+            workgroup: kernels().map(|kernel| kernel.workgroup).max().unwrap_or(0),
+            shared: kernels().filter_map(shared).max().unwrap_or(0),
+            window: windows.max().unwrap_or(0),
+            buffer: buffers.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0),
+        }
+    }
+}
+
 /// The largest of each thing that a device limits, beside the limit.
 fn limits(
     plan: &GpuPlan,
@@ -269,62 +204,29 @@ fn limits(
     scale: Scale,
     fit: Option<&Fit<'_>>,
 ) -> Vec<Check> {
-    let chosen = |entry: &&GpuEntry| {
-        let kernels = entry.dispatches.iter().map(|it| &plan.kernels[it.kernel as usize]);
-        let shared = |it: &onebit_plan::gpu::GpuKernel| {
-            it.modules.iter().map(|module| module.shared).max().unwrap_or(0)
-        };
-        let most = |sum: (u32, u32), it: &onebit_plan::gpu::GpuKernel| {
-            (sum.0.max(it.workgroup), sum.1.max(shared(it)))
-        };
-        kernels.fold((0, 0), most)
-    };
-    let (mut workgroup, mut shared, mut window) = (0, 0, 0);
-    for entry in entries {
-        let (threads, bytes) = chosen(entry);
-        (workgroup, shared) = (workgroup.max(threads), shared.max(bytes));
-        window = window.max(entry.longest_window(plan, scale));
-    }
-    let buffers = buffers(plan, entries, info, scale);
-    let buffer = buffers.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+    let largest = Largest::of(plan, entries, info, scale);
     let limits = &info.limits;
-    let remedy = "use fewer sequences or compile with a smaller `--ctx` if it is the cache, or \
-                  choose another device with `--gpu`";
-    let invocations = |count: u32| format!("workgroups of {count}");
+    let line = |what, needed: u64, most: u64, text: fn(u64) -> String| {
+        let remedy = "use fewer sequences or compile with a smaller `--ctx` if it is the cache, or \
+                      choose another device with `--gpu`";
+        if needed <= most {
+            Check::met(what, text(needed), text(most))
+        } else if fit.is_some() {
+            // An entry that is not taken; its line says so.
+            Check::slower(what, text(needed), text(most), remedy)
+        } else {
+            Check::unmet(what, text(needed), text(most), remedy)
+        }
+    };
+    let workgroups = |count: u64| format!("workgroups of {count}");
     let shares = |bytes: u64| format!("{} shared by a workgroup", bytes_text(bytes));
     let windows = |bytes: u64| format!("windows of {}", bytes_text(bytes));
     let whole = |bytes: u64| format!("buffers of {}", bytes_text(bytes));
-    let line = |what, fits: bool, needed: String, found: String| {
-        if fits {
-            Check::met(what, needed, found)
-        } else if fit.is_some() {
-            // An entry that is not taken; its line says so.
-            Check::slower(what, needed, found, remedy)
-        } else {
-            Check::unmet(what, needed, found, remedy)
-        }
-    };
-    let shared_most = u64::from(limits.shared);
     vec![
-        line(
-            "workgroup",
-            workgroup <= limits.invocations,
-            invocations(workgroup),
-            invocations(limits.invocations),
-        ),
-        line(
-            "shared",
-            u64::from(shared) <= shared_most,
-            shares(shared.into()),
-            shares(shared_most),
-        ),
-        line(
-            "window",
-            window <= limits.storage_range,
-            windows(window),
-            windows(limits.storage_range),
-        ),
-        line("buffer", buffer <= limits.buffer, whole(buffer), whole(limits.buffer)),
+        line("workgroup", largest.workgroup.into(), limits.invocations.into(), workgroups),
+        line("shared", largest.shared.into(), limits.shared.into(), shares),
+        line("window", largest.window, limits.storage_range, windows),
+        line("buffer", largest.buffer, limits.buffer, whole),
     ]
 }
 
@@ -359,43 +261,19 @@ fn room(fit: &Fit<'_>, info: &DeviceInfo, memory: Option<Memory>) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Outcome, Verdict, verdict};
+    use crate::check::{Verdict, verdict};
     use crate::machine::memory::Bound;
+    use crate::test_device::radeon_8060s;
     use crate::test_manifest::manifest;
     use onebit_plan::gpu::GpuFeature;
-    use onebit_vulkan::{Driver, Limits, Subgroups, Uuid};
+    use onebit_vulkan::Limits;
 
     /// A device that takes everything of the test's manifest.
     fn radeon() -> DeviceInfo {
-        let (name, info) = (String::from("radv"), String::from("Mesa 25.0.7"));
-        DeviceInfo {
-            name: "Radeon".into(),
-            kind: DeviceKind::Integrated,
-            api: "1.4.305".into(),
-            driver: Driver { id: 3, name, info, version: 0 },
-            vendor: 0x1002,
-            device: 0x1586,
-            device_uuid: Uuid([0; 16]),
-            driver_uuid: Uuid([0; 16]),
-            cache_uuid: Uuid([0; 16]),
-            limits: Limits {
-                storage_range: 1 << 30,
-                storage_align: 4,
-                buffer: 1 << 30,
-                shared: 64 << 10,
-                invocations: 1024,
-                groups: [65535; 3],
-                immediates: 256,
-                tick: 10.0,
-                tick_bits: 64,
-                heap: 1 << 30,
-                memory: 2 << 30,
-            },
-            subgroups: Subgroups { size: 64, min: 32, max: 64, per_workgroup: 32 },
-            features: vec![GpuFeature::IntegerDot],
-            lacks: Vec::new(),
-            inspects: true,
-        }
+        let whole = radeon_8060s();
+        let (window, heap, memory) = (1 << 30, 1 << 30, 2 << 30);
+        let limits = Limits { storage_range: window, buffer: window, heap, memory, ..whole.limits };
+        DeviceInfo { limits, features: vec![GpuFeature::IntegerDot], ..whole }
     }
 
     const FREE: Memory = Memory { total: 4 << 30, available: 2 << 30, bound: Bound::Machine };

@@ -3,8 +3,6 @@
 //! The entry is recorded anew, with a copy after every dispatch that leaves a value of the graph.
 //! Everything waits for everything, so that a value is copied before anything writes over it.
 
-use std::sync::Arc;
-
 use onebit_plan::gpu::GpuEntry;
 use onebit_plan::manifest::{Tap, TapRows};
 use onebit_vulkan::{Buffer, Place};
@@ -44,7 +42,7 @@ impl VulkanDriver {
         logits: &mut [f32],
         keep: usize,
     ) -> Result<Vec<TappedValue>, GpuError> {
-        let plan = Arc::clone(&self.plan);
+        let plan = self.plan.clone();
         let index = self.fitting(rows.len()).index;
         let Some(gpu) = &plan.manifest().gpu else { return Err(GpuError::NoPart) };
         let entry = &gpu.entries[index];

@@ -6,8 +6,8 @@
 use onebit_aie::gemm::{self, Cost, Design, Results, Shape, Tiling, pack};
 use onebit_ir::quant::Format;
 use onebit_plan::abi::{
-    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GRANULE, ARRAY_GROUP, ARRAY_LEVELS, ARRAY_ROWS,
-    ArrayProduct,
+    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GRANULE, ARRAY_GROUP, ARRAY_LEVELS, ARRAY_PIECE,
+    ARRAY_ROWS, ArrayProduct,
 };
 use rayon::prelude::*;
 
@@ -103,6 +103,7 @@ pub struct Rounding {
 const _: () = {
     assert!(ARRAY_ROWS == gemm::ROWS as usize && ARRAY_BLOCK == gemm::BLOCK as usize);
     assert!(ARRAY_BRICK == gemm::BRICK_DEPTH as usize);
+    assert!(ARRAY_PIECE * 2 * ARRAY_BLOCK == gemm::ACTIVATION_PIECE_BYTES as usize);
     assert!(ARRAY_GRANULE == gemm::WEIGHT_GRANULE_BYTES as usize);
     assert!(ARRAY_COLUMNS == onebit_aie::array::COLUMNS as usize);
     assert!(matches!(Results::of_fifteen_bits(ARRAY_GROUP as u32), Results::Combined));

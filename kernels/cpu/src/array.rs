@@ -9,12 +9,14 @@ use std::ops::Range;
 use std::slice;
 
 use onebit_plan::abi::{
-    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GROUP, ARRAY_LEVELS, ARRAY_ROWS, ArrayProduct,
-    StepContext,
+    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GROUP, ARRAY_LEVELS, ARRAY_PIECE, ARRAY_ROWS,
+    ArrayProduct, StepContext,
 };
 
 /// Blocks of 8 k of a brick.
 const STEPS: usize = ARRAY_BRICK / ARRAY_BLOCK;
+/// Blocks of 8 k of a piece of activations.
+const PIECE_STEPS: usize = ARRAY_PIECE / ARRAY_BLOCK;
 /// Bytes of 8 outputs and 8 k of weights.
 const BLOCK_BYTES: usize = ARRAY_BLOCK * ARRAY_BLOCK;
 /// Values of the low plane.
@@ -272,11 +274,13 @@ pub fn pack_activations(product: &ArrayProduct, x: &[f32], packed: &mut [u8], d:
     }
 }
 
-/// 64 codes of row `r` to their places in a brick: `[tile][step][plane][row][k]`.
+/// 64 codes of row `r` to their places in a brick: `[piece][tile][step][plane][row][k]`.
 fn pack_brick(codes: &[i16], r: usize, packed: &mut [u8]) {
     let (tile, row) = (r / ARRAY_BLOCK, r % ARRAY_BLOCK);
     for (step, codes) in codes.chunks_exact(ARRAY_BLOCK).enumerate() {
-        let block = (tile * STEPS + step) * 2 * BLOCK_BYTES + row * ARRAY_BLOCK;
+        let (piece, step) = (step / PIECE_STEPS, step % PIECE_STEPS);
+        let tile = piece * (ARRAY_ROWS / ARRAY_BLOCK) + tile;
+        let block = (tile * PIECE_STEPS + step) * 2 * BLOCK_BYTES + row * ARRAY_BLOCK;
         for (at, code) in codes.iter().enumerate() {
             let high = code.div_euclid(LOW) as i8;
             packed[block + at] = high.cast_unsigned();

@@ -412,6 +412,8 @@ pub const ARRAY_COLUMNS: usize = 8;
 pub const ARRAY_BLOCK: usize = 8;
 /// k of a brick: what the k of a group is filled up to with zeros.
 pub const ARRAY_BRICK: usize = 64;
+/// k of a piece: what the activations of 8 rows lie together of.
+pub const ARRAY_PIECE: usize = 16;
 /// Bytes that the weights of one array column are a multiple of.
 pub const ARRAY_GRANULE: usize = 2048;
 /// Largest group of k that shares a sum: 2^14 * 127 * 1024 < 2^31.
@@ -487,8 +489,8 @@ impl ArrayProduct {
         (self.width() * self.depth()).next_multiple_of(ARRAY_GRANULE)
     }
 
-    /// Bytes of the packed activations: int8, in the order brick, tile of 8 rows, 8 k, plane (high
-    /// first), row, k.
+    /// Bytes of the packed activations: int8, in the order piece of 16 k, tile of 8 rows, 8 k, plane
+    /// (high first), row, k.
     pub const fn activation_bytes(&self) -> usize {
         2 * ARRAY_ROWS * self.depth()
     }

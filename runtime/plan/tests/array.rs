@@ -1,5 +1,6 @@
 //! A plan's part for a neural processor: written, read, and refused where it does not fit itself.
 
+use onebit_plan::abi::ArrayRole;
 use onebit_plan::manifest::{
     ArrayCall, ArrayGroup, ArrayPlan, ArrayWeights, Entry, Manifest, Memory, ModelInfo, Provenance,
     SegmentKind,
@@ -57,6 +58,7 @@ fn manifest() -> Manifest {
                 rows: 64,
                 columns: 64,
                 group: 64,
+                role: ArrayRole::Plain,
                 call: 0,
                 offset: 0,
                 bytes: 64 * 64,

@@ -71,7 +71,11 @@ impl GatedOperands {
             })
             .collect();
         let weights: Vec<i8> = (0..n * k).map(|_| byte().max(-127) as i8).collect();
-        let scales = (0..n).map(|_| (i32::from(byte()) * 128 + i32::from(byte())).abs()).collect();
+        let scale = |at: usize, high: i16, low: i16| {
+            let most = [511, 255][at / 8 % 2];
+            (i32::from(high) * most + i32::from(low)).abs().min(128 * most + 127)
+        };
+        let scales = (0..n).map(|at| scale(at, byte(), byte())).collect();
         let mut squares = [0; 2];
         for (row, weights) in weights.chunks_exact(k).enumerate() {
             let sum: u64 = weights.iter().map(|&w| u64::from(w.unsigned_abs()).pow(2)).sum();

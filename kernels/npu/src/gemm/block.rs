@@ -238,11 +238,6 @@ impl Block {
         self.push(format!("lt {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
     }
 
-    /// `d` is one when `a` is not `b`, else zero.
-    pub fn differs(&mut self, d: Place, a: Place, b: Place) {
-        self.push(format!("ne {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
-    }
-
     /// `d` is `a` when the register of [`TEST`] is not zero, else `b`.
     pub fn select(&mut self, d: Place, a: Place, b: Place) {
         self.push(format!("sel.nez {d}, {a}, {b}, {TEST}"), &[a, b, TEST], d, Class::Scalar);

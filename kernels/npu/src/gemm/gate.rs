@@ -31,7 +31,6 @@ const ROWS_LEFT: Place = Named("dn6");
 const ROW_OFFSET: Place = Named("dn7");
 const BITS_AT: Place = Named("dc0");
 const PAIRS: Place = Named("dc1");
-const IS_LATER: Place = Named("dc2");
 
 // Scalars of the loop over pairs.
 const PAIRS_LEFT: Place = R(2);
@@ -110,8 +109,6 @@ fn start() -> Block {
     let [passes, first, bits] = [R(2), R(3), R(4)];
     block.load_word(passes, PARAMETER_POINTER, WORD_BYTES * parameter::PASSES);
     block.load_word(first, PARAMETER_POINTER, WORD_BYTES * parameter::RESULTS);
-    block.differs(SCRATCH, passes, PASSES_LEFT);
-    block.copy(IS_LATER, SCRATCH);
     block.subtract(passes, passes, PASSES_LEFT);
     block.set(bits, (PAIR_BYTES / 2).ilog2());
     block.shift(SCRATCH, UNITS, bits);
@@ -181,20 +178,16 @@ fn rows() -> Block {
     block
 }
 
-/// A row's constants, where it starts, and which bits its results have so far: none in a call's
-/// first pass.
+/// A row's constants, where it starts, and which bits its results have so far. What the call before left
+/// there, by how much it shifted, has fewer bits than a code, so it changes nothing.
 fn row() -> Block {
     let mut block = Block::new("gate_row");
-    let [offset, scratch, mask] = [R(0), R(1), R(3)];
+    let [offset, scratch] = [R(0), R(1)];
     block.copy(BITS_POINTER, BITS_AT);
     for (index, place) in (0..).zip([GATE_DOWN, UP_DOWN, LEAST, MOST, PLACE]) {
         block.load_word(place, ROW, WORD_BYTES * index);
     }
     block.load_word(BITS, BITS_POINTER, 0);
-    block.copy(mask, IS_LATER);
-    block.set(scratch, 0);
-    block.subtract(mask, scratch, mask);
-    block.and(BITS, BITS, mask);
     block.copy(offset, ROW_OFFSET);
     for (pointer, start) in
         [(GATE_SUMS, PARTIAL_SUMS.start), (UP_SUMS, PARTIAL_SUMS.start + UNIT_BYTES)]

@@ -4,7 +4,7 @@
 //! All is defined to the bit, so that any machine gives what the array gives. Sums are those of a
 //! product with one group of k. Scales are powers of two for the activations, and for the weights
 //! [`SCALE_BITS`] bits times a power of two that all of a matrix share. Shifts to the right round
-//! down. For each row:
+//! down, and no intermediate number has more than 32 bits. For each row:
 //!
 //! ```text
 //! sum' = sum >> down           so that it has 16 bits, by the bound |sum|^2 <= |row|^2 * |weights|^2
@@ -18,8 +18,9 @@
 use super::{BLOCK, PLANES, ROWS, Results, Shape, ShapeError, Tiling, WEIGHT_GRANULE_BYTES};
 use crate::array::COLUMNS;
 
-/// Bits of a weight's scale.
-pub const SCALE_BITS: u32 = 15;
+/// Bits of a scale of the weights of gate and of up. The gate's have one more, which fits: its factor is
+/// at most one.
+pub const SCALE_BITS: [u32; 2] = [16, 15];
 /// Where both parts of a product lose the bits of a scale.
 const PART_BITS: u32 = 15;
 /// Bits of a code, but for its sign.
@@ -69,14 +70,12 @@ impl Factor {
 
     /// The table: a value in 1/32768 in the low half of each word, and above it what the next one
     /// has more.
-    pub fn table(self) -> Vec<u32> {
+    pub fn table(self) -> [u32; ENTRIES] {
         let value = |at: i32| (ONE * self.at(f64::from(at - NEGATIVE) / 16.0)).round() as i32;
-        (0..ENTRIES as i32)
-            .map(|at| {
-                let slope = (value(at + 1) - value(at)) as u32;
-                slope << 16 | value(at) as u32
-            })
-            .collect()
+        std::array::from_fn(|at| {
+            let (at, next) = (value(at as i32), value(at as i32 + 1));
+            ((next - at) as u32) << 16 | at as u32
+        })
     }
 }
 
@@ -147,7 +146,7 @@ pub struct Weights {
 }
 
 /// A row's constants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Row {
     /// By how much sums of gate and up are shifted down.
     down: [u32; 2],
@@ -195,16 +194,17 @@ impl Row {
     }
 
     /// `y` of one output: from the sums and the scales of gate and up.
-    pub fn output(&self, table: &[u32], sums: [i32; 2], scales: [i32; 2]) -> i32 {
-        let part = |which: usize| (sums[which] >> self.down[which]) * scales[which];
+    pub fn output(&self, table: &[u32; ENTRIES], sums: [i32; 2], scales: [i32; 2]) -> i32 {
+        // Nothing overflows where the weights' numbers are true.
+        let part = |which: usize| (sums[which] >> self.down[which]).wrapping_mul(scales[which]);
         let (gate, up) = (part(0), part(1));
         let at = gate.max(self.limits[0]).min(self.limits[1]);
         let at = if self.place < 0 { at >> -self.place } else { at << self.place };
-        let entry = table[((at >> FRACTION_BITS) + NEGATIVE) as usize];
+        let entry = table[((at >> FRACTION_BITS) + NEGATIVE) as usize % ENTRIES];
         let (value, slope) = ((entry & 0xffff).cast_signed(), entry.cast_signed() >> 16);
         let fraction = at & ((1 << FRACTION_BITS) - 1);
         let factor = value + ((slope * fraction) >> FRACTION_BITS);
-        (((gate >> PART_BITS) * factor) >> PART_BITS) * (up >> PART_BITS)
+        ((gate >> PART_BITS).wrapping_mul(factor) >> PART_BITS).wrapping_mul(up >> PART_BITS)
     }
 }
 
@@ -214,19 +214,20 @@ pub fn shift(outputs: impl Iterator<Item = i32>) -> u32 {
     (32 - all.leading_zeros()).saturating_sub(CODE_BITS)
 }
 
-/// A scale as [`SCALE_BITS`] bits of a matrix whose scales share the power of two `exponent`.
-pub fn scale_code(scale: f32, exponent: i32) -> i32 {
-    let code = (f64::from(scale) * f64::from(-exponent).exp2()).round();
-    (code as i32).min((1 << SCALE_BITS) - 1)
+/// A scale as `bits` bits of a matrix whose scales share the power of two `exponent`; the next one
+/// above, so that no code of a weight has more bits for it.
+pub fn scale_code(scale: f32, exponent: i32, bits: u32) -> i32 {
+    let code = (f64::from(scale) * f64::from(-exponent).exp2()).ceil();
+    (code as i32).min((1 << bits) - 1)
 }
 
-/// The power of two with which the largest of `scales` has [`SCALE_BITS`] bits.
-pub fn scale_exponent(scales: &[f32]) -> i32 {
+/// The power of two with which the largest of `scales` has `bits` bits.
+pub fn scale_exponent(scales: &[f32], bits: u32) -> i32 {
     let largest = scales.iter().fold(0.0f32, |most, scale| most.max(*scale));
     if largest == 0.0 || !largest.is_finite() {
         return 0;
     }
-    f64::from(largest).log2().floor() as i32 + 1 - SCALE_BITS.cast_signed()
+    f64::from(largest).log2().floor() as i32 + 1 - bits.cast_signed()
 }
 
 /// Writes a row's constants into packed activations: row r of the 32.
@@ -308,7 +309,7 @@ mod tests {
             let weights = Weights { exponents: [-24, -25], squares: [1 << 20, 1 << 21] };
             let codes: Vec<i16> = (0..576).map(|k| (k * 7919 % 8191) as i16 - 4095).collect();
             let row = Row::new(&weights, &codes, -12);
-            let scales = [30_000, 17_000];
+            let scales = [60_000, 17_000];
             let limit = [2, 3].map(|bits: u32| (1i64 << (14 + row.down[bits as usize - 2])) as i32);
             for step in -200..=200 {
                 let sums = [limit[0] / 200 * step, limit[1] / 211 * (37 - step)];

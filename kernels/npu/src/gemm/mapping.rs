@@ -264,7 +264,7 @@ fn compute(to: &mut Configuration, tile: Tile, index: u8) -> Result<(), ArrayErr
         to.data(tile, zeros.start, vec![0; zeros.len() / 4])?;
     }
     for factor in Factor::ALL {
-        to.data(tile, table(factor), factor.table())?;
+        to.data(tile, table(factor), factor.table().to_vec())?;
     }
 
     let port = Port::new;

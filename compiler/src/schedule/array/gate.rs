@@ -1,0 +1,126 @@
+//! Gates on the array: whether they pay, and how their weights are rounded.
+
+use onebit_aie::gemm::gated::{Factor, scale_code, scale_exponent};
+use onebit_aie::gemm::{Cost, Design, Gated, Tiling, pack};
+use onebit_ir::Function;
+use onebit_ir::quant::Format;
+use onebit_plan::abi::ARRAY_BLOCK;
+use rayon::prelude::*;
+
+use super::{ArrayLimits, ArrayMatrix, Rounding, Squares, by_columns, group_of, shape};
+use crate::error::CompileError;
+
+/// Whether gate and up of `outputs` rows of `columns` weights, and the product of `rows` that reads
+/// them, are one submission; why not, where they are not.
+pub fn choose(
+    function: Function,
+    [rows, outputs, columns]: [usize; 3],
+    limits: &ArrayLimits,
+    design: &Design,
+) -> Result<Gated, String> {
+    let factor = match function {
+        Function::Silu => Factor::Sigmoid,
+        Function::GeluTanh => Factor::Normal,
+        Function::ReluSquared => return Err("there is no table of its function".into()),
+    };
+    let small = |size: usize| u32::try_from(size).map_err(|error| error.to_string());
+    let gated = Gated { outputs: small(outputs)?, k: small(columns)?, factor };
+    let seconds = |tiling: &Tiling| Cost::new(tiling, design.kernel());
+    let gate = seconds(&gated.tiling().map_err(|error| error.to_string())?);
+    let reader = Tiling::new(&gated.reader(small(rows)?)).map_err(|error| error.to_string())?;
+    let together = gate.total() + seconds(&reader).streaming();
+    if 2 * outputs > limits.outputs || rows > limits.outputs || together > limits.group_seconds {
+        return Err("that would be more than one submission may do".into());
+    }
+    let plain = |rows: usize, columns: usize| {
+        let shape = shape(rows, columns, group_of(columns)?)?;
+        Some(seconds(&Tiling::new(&shape).ok()?).total())
+    };
+    let apart = plain(2 * outputs, columns).zip(plain(rows, outputs));
+    let apart = apart.map_or(f64::INFINITY, |(gate, reader)| gate + reader);
+    if together > apart {
+        let [together, apart] = [together, apart].map(|seconds| seconds * 1e6);
+        return Err(format!("modelled with {together:.0} us, apart with {apart:.0}"));
+    }
+    Ok(gated)
+}
+
+/// A row's largest |weight| by 127.
+fn scale_of((format, row): &(Format, &[u8]), floats: &mut [f32]) -> Result<f32, String> {
+    format.decode(row, floats).map_err(|error| error.to_string())?;
+    if !floats.iter().all(|w| w.is_finite()) {
+        return Err("a weight is not a finite number; download the file again".into());
+    }
+    Ok(floats.iter().fold(0.0f32, |most, w| most.max(w.abs())) / 127.0)
+}
+
+/// Rounds a row with the scale `scale`; what that changed, and the sum of the squares of its codes.
+fn round(row: &[f32], scale: f64, codes: &mut [i8]) -> (Squares, u32) {
+    let (mut squares, mut of_codes) = (Squares::default(), 0);
+    let factor = if scale > 0.0 { scale.recip() } else { 0.0 };
+    for (code, &w) in codes.iter_mut().zip(row) {
+        let w = f64::from(w);
+        *code = (w * factor).round_ties_even().clamp(-127.0, 127.0) as i8;
+        let change = w - f64::from(*code) * scale;
+        squares.changed += change * change;
+        squares.all += w * w;
+        of_codes += u32::from(code.unsigned_abs()).pow(2);
+    }
+    (squares, of_codes)
+}
+
+impl ArrayMatrix {
+    /// Packs gate and up, whose `rows` follow each other: by turns of eight, with scales that share a
+    /// power of two, and behind them the numbers that the arithmetic needs.
+    pub(super) fn pack_gate(
+        &self,
+        gated: Gated,
+        rows: &[(Format, &[u8])],
+        roundings: &mut Vec<Rounding>,
+        sink: &mut impl FnMut(&[u8]) -> Result<(), CompileError>,
+    ) -> Result<(), CompileError> {
+        let tiling = gated.tiling().map_err(super::failed)?;
+        let (outputs, k) = (gated.outputs as usize, self.columns);
+        let failed = |reason| CompileError::Tensor { name: self.tensors.join(" + "), reason };
+        let scales: Result<Vec<f32>, String> = rows
+            .par_iter()
+            .map_init(|| vec![0.0; k], |floats, row| scale_of(row, floats))
+            .collect();
+        let scales = scales.map_err(failed)?;
+        let exponents = [&scales[..outputs], &scales[outputs..]].map(scale_exponent);
+        // The place of a row among those of the stack, by turns.
+        let source = |at: usize| {
+            let (turn, lane) = (at / ARRAY_BLOCK, at % ARRAY_BLOCK);
+            turn % 2 * outputs + turn / 2 * ARRAY_BLOCK + lane
+        };
+        let which = |at: usize| at / ARRAY_BLOCK % 2;
+        let scale_codes: Vec<i32> = (0..2 * outputs)
+            .map(|at| scale_code(scales[source(at)], exponents[which(at)]))
+            .collect();
+        let mut codes = vec![0i8; 2 * outputs * k];
+        let rounded: Result<Vec<(Squares, u32)>, String> = codes
+            .par_chunks_exact_mut(k)
+            .enumerate()
+            .map_init(
+                || vec![0.0; k],
+                |floats, (at, codes)| {
+                    let (format, row) = rows[source(at)];
+                    format.decode(row, floats).map_err(|error| error.to_string())?;
+                    let unit = f64::from(exponents[which(at)]).exp2();
+                    Ok(round(floats, f64::from(scale_codes[at]) * unit, codes))
+                },
+            )
+            .collect();
+        let rounded = rounded.map_err(failed)?;
+        let mut squares = [0u32; 2];
+        for (at, (_, of_codes)) in rounded.iter().enumerate() {
+            squares[which(at)] = squares[which(at)].max(*of_codes);
+        }
+        by_columns(sink, |column| pack::gated_weights(&tiling, &codes, &scale_codes, column))?;
+        let [gate, up] = exponents.map(i32::cast_unsigned);
+        sink(bytemuck::cast_slice(&[gate, up, squares[0], squares[1]]))?;
+        let changes: Vec<Squares> = rounded.iter().map(|(squares, _)| *squares).collect();
+        roundings.push(Rounding::of(&changes, self.group));
+        Ok(())
+    }
+}

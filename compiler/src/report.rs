@@ -25,13 +25,20 @@ pub struct Report {
     pub manifest: Manifest,
     /// Why the plan has nothing for Vulkan devices, where it was to have it.
     off_gpu: Option<String>,
+    /// Why gates are not made on the array.
+    apart: Vec<String>,
     /// The machine that the plan is for.
     machine: Option<Machine>,
 }
 
 impl Report {
     pub fn new(manifest: Manifest, off_gpu: Option<String>) -> Self {
-        Self { manifest, off_gpu, machine: None }
+        Self { manifest, off_gpu, apart: Vec::new(), machine: None }
+    }
+
+    /// The same with why gates are not made on the array.
+    pub fn with_apart(self, apart: Vec<String>) -> Self {
+        Self { apart, ..self }
     }
 
     /// The same with what is predicted for a machine.
@@ -87,6 +94,12 @@ impl fmt::Display for Report {
         }
         if let Some(plan) = &m.array {
             array(f, plan)?;
+            for reason in &self.apart {
+                writeln!(
+                    f,
+                    "  gates stay on the cpu, gate + up and down are two submissions: {reason}"
+                )?;
+            }
         }
         if let Some(plan) = &m.gpu {
             gpu(f, plan, self.machine.as_ref())?;

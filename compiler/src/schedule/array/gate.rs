@@ -1,6 +1,6 @@
 //! Gates on the array: whether they pay, and how their weights are rounded.
 
-use onebit_aie::gemm::gated::{Factor, scale_code, scale_exponent};
+use onebit_aie::gemm::gated::{Factor, SCALE_BITS, scale_code, scale_exponent};
 use onebit_aie::gemm::{Cost, Design, Gated, Tiling, pack};
 use onebit_ir::Function;
 use onebit_ir::quant::Format;
@@ -87,7 +87,9 @@ impl ArrayMatrix {
             .map_init(|| vec![0.0; k], |floats, row| scale_of(row, floats))
             .collect();
         let scales = scales.map_err(failed)?;
-        let exponents = [&scales[..outputs], &scales[outputs..]].map(scale_exponent);
+        let (of_gate, of_up) = scales.split_at(outputs);
+        let [gate_bits, up_bits] = SCALE_BITS;
+        let exponents = [scale_exponent(of_gate, gate_bits), scale_exponent(of_up, up_bits)];
         // The place of a row among those of the stack, by turns.
         let source = |at: usize| {
             let (turn, lane) = (at / ARRAY_BLOCK, at % ARRAY_BLOCK);
@@ -95,7 +97,8 @@ impl ArrayMatrix {
         };
         let which = |at: usize| at / ARRAY_BLOCK % 2;
         let scale_codes: Vec<i32> = (0..2 * outputs)
-            .map(|at| scale_code(scales[source(at)], exponents[which(at)]))
+            .map(|at| (scales[source(at)], which(at)))
+            .map(|(scale, which)| scale_code(scale, exponents[which], SCALE_BITS[which]))
             .collect();
         let mut codes = vec![0i8; 2 * outputs * k];
         let rounded: Result<Vec<(Squares, u32)>, String> = codes

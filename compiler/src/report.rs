@@ -188,6 +188,10 @@ mod tests {
     use super::*;
 
     fn report(options: &[&str]) -> String {
+        report_with(options, Vec::new(), false)
+    }
+
+    fn report_with(options: &[&str], apart: Vec<String>, has_array: bool) -> String {
         let region = |name: &str, target: &str, macs| Region {
             name: name.into(),
             target: target.into(),
@@ -225,10 +229,24 @@ mod tests {
                 region("@blk.0.ffn_down", "cpu", 64),
             ],
             weights: Vec::new(),
-            array: None,
+            array: has_array.then(|| ArrayPlan {
+                calls: Vec::new(),
+                products: Vec::new(),
+                groups: Vec::new(),
+                group_seconds: 0.25,
+            }),
             gpu: None,
         };
-        Report::new(manifest, None).to_string()
+        Report::new(manifest, None).with_apart(apart).to_string()
+    }
+
+    /// Why a layer has a submission more.
+    #[test]
+    fn gates_that_stay_on_the_cpu_have_their_reason() {
+        let text = report_with(&[NPU_OPTION], vec!["too many".into()], true);
+        let reason = "gates stay on the cpu, gate + up and down are two submissions: too many";
+        assert!(text.contains(reason), "{text}");
+        assert!(!report_with(&[NPU_OPTION], Vec::new(), true).contains("gates"));
     }
 
     /// Nothing falls back in silence, and steps without products are no news.

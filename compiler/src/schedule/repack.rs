@@ -249,6 +249,13 @@ impl<'m> WeightStore<'m> {
         chosen.map_err(|reason| self.apart.insert(reason)).ok()
     }
 
+    /// Notes that a gate is not made on the array, where no size is the reason.
+    pub fn notice_apart(&mut self) {
+        if self.apart.is_empty() {
+            self.apart.insert("it does not stand between two products of the array alone".into());
+        }
+    }
+
     /// Why gates are not made on the array, each reason once.
     pub fn apart(&self) -> &BTreeSet<String> {
         &self.apart

@@ -135,10 +135,13 @@ fn offloaded(compiled: &Compiled, steps: &[Vec<Row>]) -> (Vec<Vec<f32>>, usize) 
 
 /// A model whose gates fit the array: 512 or more of them, as many as its columns have bricks.
 fn tiny_gated(arch: &str) -> Compiled {
+    gated(arch, &TinyOptions { feed_forward: 1024, ..TinyOptions::default() })
+}
+
+fn gated(arch: &str, tiny: &TinyOptions) -> Compiled {
     let placement = Placement::Array;
     let options = Options { context: Some(64), placement, ..Options::default() };
-    let tiny = TinyOptions { feed_forward: 1024, ..TinyOptions::default() };
-    compile_bytes(tiny_model(arch, &tiny), &options)
+    compile_bytes(tiny_model(arch, tiny), &options)
 }
 
 /// Gates on the array are near the interpreter, and have the same bits at any number of threads and
@@ -180,6 +183,28 @@ fn a_gate_and_its_reader_are_one_submission() {
             let layers = compiled.plan.manifest().model.layers as usize;
             assert_eq!(submitted, 3 * layers + 1, "{arch}: {rows} rows");
         }
+    }
+}
+
+/// Layers as wide as SmolLM2's, and as many gates as Qwen3-0.6B has, which take three passes.
+#[test]
+fn layers_of_real_sizes_have_three_submissions() {
+    let layer = TinyOptions { layers: 1, ..TinyOptions::default() };
+    let smol = TinyOptions {
+        width: 576,
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+        feed_forward: 1536,
+        ..layer.clone()
+    };
+    for tiny in [smol, TinyOptions { feed_forward: 3072, ..layer }] {
+        let compiled = gated("llama", &tiny);
+        let steps = chunks(&tokens(32, compiled.model.vocabulary()), 0, 32);
+        let reference = run(&mut compiled.driver(2), &steps);
+        let (logits, submitted) = offloaded(&compiled, &steps);
+        assert!(logits == reference, "{} gates", tiny.feed_forward);
+        assert_eq!(submitted, 3 + 1, "{} gates", tiny.feed_forward);
     }
 }
 

@@ -127,3 +127,106 @@ impl ArrayMatrix {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use onebit_test_support::Random;
+
+    use super::super::Link;
+    use super::*;
+
+    #[test]
+    fn gates_that_fit_and_pay_are_chosen_and_others_say_why() {
+        let design = Design::new().unwrap();
+        let chosen = |function, sizes, limits: &ArrayLimits| {
+            choose(function, sizes, limits, &design).map(|gated| gated.factor)
+        };
+        let with = |function, sizes| chosen(function, sizes, &ArrayLimits::default());
+        let (silu, gelu) = (Function::Silu, Function::GeluTanh);
+        // SmolLM2-135M, Qwen3-0.6B, Gemma-3-270m.
+        assert_eq!(with(silu, [576, 1536, 576]), Ok(Factor::Sigmoid));
+        assert_eq!(with(silu, [1024, 3072, 1024]), Ok(Factor::Sigmoid));
+        assert_eq!(with(gelu, [640, 2048, 640]), Ok(Factor::Normal));
+        for (function, sizes, limits, reason) in [
+            (silu, [4096, 12288, 4096], ArrayLimits::default(), "1024 of one sum"),
+            (silu, [896, 4864, 896], ArrayLimits::default(), "no multiple of 512"),
+            (
+                silu,
+                [576, 1536, 576],
+                ArrayLimits { outputs: 64, ..Default::default() },
+                "more than one",
+            ),
+            (
+                silu,
+                [576, 1536, 576],
+                ArrayLimits { group_seconds: 1e-4, ..Default::default() },
+                "more than one",
+            ),
+            (Function::ReluSquared, [576, 1536, 576], ArrayLimits::default(), "no table"),
+            // Many gates of few weights: the tiles take longer for them than a submission does.
+            (silu, [64, 7168, 64], ArrayLimits::default(), "modelled with"),
+        ] {
+            let error = chosen(function, sizes, &limits).expect_err(reason);
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    /// Packed weights times their scales are the weights, and the numbers behind them are true.
+    #[test]
+    fn packed_gates_are_the_weights_within_their_rounding() {
+        let (outputs, k) = (512usize, 72usize);
+        let gated = Gated { outputs: 512, k: 72, factor: Factor::Sigmoid };
+        let mut random = Random::new(7);
+        // Rows of very different sizes, one of zeros.
+        let weights: Vec<f32> = (0..2 * outputs * k)
+            .map(|at| match at / k {
+                3 => 0.0,
+                row => random.normal() * 0.02 * 4f32.powi(row as i32 % 7 - 3),
+            })
+            .collect();
+        let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let rows: Vec<_> = bytes.chunks_exact(4 * k).map(|row| (Format::F32, row)).collect();
+        let names = ["gate", "up"].map(String::from).to_vec();
+        let stack = (names, vec![outputs; 2], vec![Format::F32; 2]);
+        let matrix = ArrayMatrix::new(stack, k, 0).linked(Link::Gate(gated));
+        let matrix = matrix.cut(&ArrayLimits::default(), &Design::new().unwrap()).unwrap();
+        let (mut packed, mut roundings) = (Vec::new(), Vec::new());
+        let mut sink = |bytes: &[u8]| {
+            packed.extend_from_slice(bytes);
+            Ok(())
+        };
+        matrix.pack(&rows, &mut roundings, &mut sink).unwrap();
+        assert_eq!(packed.len() as u64, matrix.packed_bytes());
+        assert!(roundings.len() == 1 && roundings[0].relative < 0.01, "{roundings:?}");
+
+        let tiling = gated.tiling().unwrap();
+        let column_bytes = tiling.weight_bytes() as usize;
+        let words = packed[8 * column_bytes..].as_chunks::<4>().0;
+        let words: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        assert_eq!((words.len(), tiling.passes, tiling.units), (4, 1, 16));
+        let mut squares = [0u32; 2];
+        for at in 0..2 * outputs {
+            let (column, unit, lane) = (at / 128, at % 128 / 8, at % 8);
+            let column = &packed[column * column_bytes..][..column_bytes];
+            let place = column_bytes - 2048 + 4 * (8 * unit + lane);
+            let scale = i32::from_le_bytes(column[place..place + 4].try_into().unwrap());
+            let which = unit % 2;
+            assert!((0..1 << SCALE_BITS[which]).contains(&scale));
+            let unit_of_scale = f64::from(words[which].cast_signed()).exp2();
+            // One segment of two bricks of 64 k: zeros behind the 72.
+            let code = |k: usize| {
+                let brick = (unit * 2 + k / 64) * 512;
+                column[brick + k % 64 * 8 + lane].cast_signed()
+            };
+            let row = which * outputs + at / 16 * 8 + lane;
+            let step = f64::from(scale) * unit_of_scale;
+            for (k, &w) in weights[row * k..][..k].iter().enumerate() {
+                let found = f64::from(code(k)) * step;
+                assert!((found - f64::from(w)).abs() <= 0.51 * step, "row {row}, {k}: {found} {w}");
+            }
+            let sum = (0..k).map(|k| u32::from(code(k).unsigned_abs()).pow(2)).sum();
+            squares[which] = squares[which].max(sum);
+        }
+        assert_eq!(words[2..], squares);
+    }
+}

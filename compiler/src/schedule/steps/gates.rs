@@ -27,9 +27,14 @@ impl Selector<'_, '_, '_> {
         }
         let values: Vec<ValueId> = self.graph.values().collect();
         for value in values {
+            if !matches!(self.graph.op(value), Op::Gated(_)) {
+                continue;
+            }
             if let Some((reader, gate)) = self.array_gate(value) {
                 self.array_gates.insert(gate.stacked);
                 self.array_readers.insert(reader, gate);
+            } else {
+                self.store.notice_apart();
             }
         }
     }

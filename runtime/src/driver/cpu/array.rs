@@ -14,8 +14,8 @@ use onebit_cpu::array::{
 };
 use onebit_plan::PlanFile;
 use onebit_plan::abi::{
-    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_ROWS, ARRAY_SHIFTS, ArrayProduct, ArrayRole,
-    StepContext,
+    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GROUP, ARRAY_ROWS, ARRAY_SHIFTS, ArrayProduct,
+    ArrayRole, StepContext,
 };
 use onebit_plan::manifest::{ArrayPlan, SegmentKind};
 
@@ -127,6 +127,9 @@ impl State {
         let packed = self.context.bytes_mut(self.activations)?;
         let bytes = gate.activation_bytes() + 2 * ARRAY_ROWS * ARRAY_BRICK;
         let packed = packed.get_mut(..bytes).ok_or_else(disagree)?;
+        if gate.k as usize > ARRAY_GROUP {
+            return Err(disagree());
+        }
         pack_gate(gate, &weights_of(words), x, packed, &mut self.gate);
         Ok(())
     }

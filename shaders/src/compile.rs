@@ -92,6 +92,10 @@ fn translate(kernel: &Kernel) -> Result<Translated, ShaderError> {
     let words = spv::write_vec(&module, &info, &options(), None)
         .map_err(|e| error("emit", e.to_string()))?;
     let shared = shared_bytes(&module).map_err(|e| error("validate", e))?;
+    if let Some(name) = unaligned_neighbour(&module) {
+        let message = format!("workgroup variable {name} does not fill words of 16 bytes");
+        return Err(error("validate", message));
+    }
     Ok(Translated { words, shared })
 }
 
@@ -103,6 +107,28 @@ fn shared_bytes(module: &naga::Module) -> Result<u32, String> {
     let variables = module.global_variables.iter().map(|(_, variable)| variable);
     let shared = variables.filter(|variable| variable.space == AddressSpace::WorkGroup);
     Ok(shared.map(|variable| layouter[variable.ty].size.next_multiple_of(16)).sum())
+}
+
+/// A workgroup variable that moves others off multiples of 16 bytes, in a module of cooperative
+/// matrices.
+///
+/// Matrices are loaded from such multiples (VUID-RuntimeSpirv-OpCooperativeMatrixLoadKHR-08986).
+/// Where a variable begins is the driver's choice, by its type's alignment, which is 8 bytes for
+/// `vec4<f16>`: NVIDIA's puts variables one behind the other, and loads from between two multiples
+/// give wrong numbers.
+fn unaligned_neighbour(module: &naga::Module) -> Option<&str> {
+    let is_matrix = |(_, ty): (_, &naga::Type)| {
+        matches!(ty.inner, naga::TypeInner::CooperativeMatrix { .. })
+    };
+    if !module.types.iter().any(is_matrix) {
+        return None;
+    }
+    let mut variables = module.global_variables.iter().map(|(_, variable)| variable);
+    let unaligned = variables.find(|variable| {
+        variable.space == AddressSpace::WorkGroup
+            && !module.types[variable.ty].inner.size(module.to_ctx()).is_multiple_of(16)
+    });
+    unaligned.map(|variable| variable.name.as_deref().unwrap_or("without a name"))
 }
 
 /// No check that shapes known at compile time make needless: bounds are the builders' concern.

@@ -120,8 +120,8 @@ impl Cooperative<'_> {
         source.declare(CODES);
         let (m, pitch, columns) = (self.m, self.pitch(), self.columns);
         source.declare(format!("var<workgroup> w_tile: array<vec4<f16>, {}>;", columns * pitch));
-        // Another length than w_tile's even where both have as many rows.
-        source.declare(format!("var<workgroup> x_tile: array<vec4<f16>, {}>;", m * pitch + 1));
+        // Another length than w_tile's even where both have as many rows, in whole words of 16 bytes.
+        source.declare(format!("var<workgroup> x_tile: array<vec4<f16>, {}>;", m * pitch + 2));
         let sums = self.matrix.size * columns;
         source.declare(format!("var<workgroup> sums: array<f32, {sums}>;"));
         rows(&mut source, self.rows, m);

@@ -91,6 +91,14 @@ fn what_does_not_fit_is_refused() {
     let plain = plain.finish("plain".into(), 32);
     let error = compile_with(&plain, &[Pass::CoopToI8]).expect_err("there are no matrices");
     assert_eq!((error.stage, error.kernel.as_str()), ("edit", "plain"));
+    let mut crooked = Source::default();
+    crooked.require("enable f16;");
+    crooked.require("enable wgpu_cooperative_matrix;");
+    crooked.declare("var<workgroup> sums: array<f32, 257>;");
+    crooked.line("var c = coop_mat16x16<f32, C>();\ncoopStoreT(c, &sums[0], 16u);");
+    let error = compile(&crooked.finish("crooked".into(), 32)).expect_err("257 times 4 bytes");
+    assert_eq!(error.stage, "validate");
+    assert!(error.message.contains("sums"), "{error}");
     let mut wide = Source::default();
     let logits = wide.write(binding::LOGITS);
     wide.line(format!("{logits}[lane] = f32(u64(lane) << 3u);"));

@@ -10,6 +10,7 @@ use std::fmt::Write;
 
 use onebit_plan::layout::{Codes, Layout, Levels, ScaleForm};
 
+use crate::activations::declare_bits;
 use crate::kernel::Source;
 
 /// Where an invocation finds a 16-byte word.
@@ -233,6 +234,39 @@ pub(crate) fn declare_signed(source: &mut Source) {
     source.declare(SIGNED_BYTES);
 }
 
+/// As [`HALVES`] and the functions behind it, in f16: a scale and a sub-scale have 19 bits together, so
+/// that their product is rounded once either way.
+const IN_HALVES: &str = "fn halves(own: vec2<u32>, j: u32) -> vec4<f16> {
+    return pairs(own.x, own.y);
+}
+fn unsigned_bytes(word: u32) -> vec4<f16> {
+    let low = (word & 0xffu) | ((word << 8u) & 0xff0000u);
+    let high = ((word >> 16u) & 0xffu) | ((word >> 8u) & 0xff0000u);
+    return pairs(low | 0x64006400u, high | 0x64006400u) - vec4<f16>(1024.0h);
+}
+fn signed_bytes(word: u32) -> vec4<f16> {
+    return unsigned_bytes(word ^ 0x80808080u) - vec4<f16>(128.0h);
+}";
+
+/// Declares the functions that [`unpack`] calls so that scales and minima are f16, where
+/// [`has_halves`] says so.
+pub(crate) fn declare_halves(source: &mut Source, layout: &Layout) {
+    declare_bits(source);
+    if let Codes::Levels(levels) = layout.codes {
+        source.declare(levels_function(levels));
+    }
+    match layout.scales {
+        ScaleForm::Exponent => source.declare(POWERS),
+        _ if has_halves(layout) => source.declare(IN_HALVES),
+        _ => {}
+    }
+}
+
+/// Whether a class's scales are f16 with [`declare_halves`], and not f32.
+pub(crate) fn has_halves(layout: &Layout) -> bool {
+    !matches!(layout.scales, ScaleForm::Exponent | ScaleForm::Group | ScaleForm::GroupMin)
+}
+
 /// Names of the scales and minima that [`unpack`] gives.
 pub(crate) fn scale_names(layout: &Layout) -> impl Iterator<Item = &'static str> {
     scales(layout.scales).iter().map(|(name, _)| *name)
@@ -257,10 +291,16 @@ pub(crate) fn load(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &s
 /// Variables for what [`fill`] loads of a block, with their types, and how many registers they
 /// take.
 pub(crate) fn slot(layout: &Layout, i: &str) -> (String, usize) {
+    slot_of(layout, Loaded::Fourths, i)
+}
+
+/// As [`slot`], for what [`fill_of`] loads.
+pub(crate) fn slot_of(layout: &Layout, loaded: Loaded, i: &str) -> (String, usize) {
     let names = places(layout, "0u", i);
-    let declare = |name: &str| match is_own(layout, name) {
-        true => (format!("var {name}{i}: u32;\n"), 1),
-        false => (format!("var {name}{i}: vec4<u32>;\n"), 4),
+    let declare = |name: &str| match loaded.of(layout, name) {
+        Share::Fourth => (format!("var {name}{i}: u32;\n"), 1),
+        Share::Half => (format!("var {name}{i}: vec2<u32>;\n"), 2),
+        Share::Whole => (format!("var {name}{i}: vec4<u32>;\n"), 4),
     };
     names
         .iter()
@@ -271,12 +311,54 @@ pub(crate) fn slot(layout: &Layout, i: &str) -> (String, usize) {
 /// As [`load`] into the variables of a [`slot`]. Of words of which an invocation uses only its
 /// own fourth, only that is loaded.
 pub(crate) fn fill(layout: &Layout, buffer: &str, tile: &str, block: &str, i: &str) -> String {
+    fill_of(layout, Loaded::Fourths, [buffer, tile, block, i])
+}
+
+/// As [`fill`] of `[buffer, tile, block, i]`, with less than whole words as `loaded` says.
+pub(crate) fn fill_of(
+    layout: &Layout,
+    loaded: Loaded,
+    [buffer, tile, block, i]: [&str; 4],
+) -> String {
     let mut out = addresses(layout, tile, block, i);
     for (name, word) in places(layout, block, i) {
-        let own = if is_own(layout, name) { "[j]" } else { "" };
-        out += &format!("{name}{i} = {buffer}[{word}]{own};\n");
+        let word = format!("{buffer}[{word}]");
+        let value = match loaded.of(layout, name) {
+            Share::Fourth => format!("{word}[j]"),
+            Share::Half => format!("vec2<u32>({word}[2u * (j & 1u)], {word}[2u * (j & 1u) + 1u])"),
+            Share::Whole => word,
+        };
+        out += &format!("{name}{i} = {value};\n");
     }
     out
+}
+
+/// What is loaded of words of which an invocation uses a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loaded {
+    /// Its fourth, of words that it uses no more of.
+    Fourths,
+    /// That, and of eight f16 its four. For [`declare_halves`].
+    Halves,
+}
+
+/// What of a word is loaded.
+enum Share {
+    Fourth,
+    Half,
+    Whole,
+}
+
+impl Loaded {
+    fn of(self, layout: &Layout, name: &str) -> Share {
+        let half = format!("halves({name}{{i}}");
+        let is_half = || scales(layout.scales).iter().any(|(_, value)| value.contains(&half));
+        match self {
+            _ if is_own(layout, name) => Share::Fourth,
+            Self::Halves if is_half() => Share::Half,
+            _ => Share::Whole,
+        }
+    }
 }
 
 /// Whether an invocation uses fourth `j` of a word alone.

@@ -10,7 +10,9 @@ use rspirv::binary::{Assemble, Disassemble};
 
 use crate::audit::audit;
 use crate::kernel::Kernel;
-use crate::post::{Pass, coop_to_i8, strip_workgroup_layout};
+use crate::post::{
+    Pass, coop_to_i8, halves_by_bits, keep_loops, matrices_of_halves, strip_workgroup_layout,
+};
 use crate::visible::share_memory;
 
 /// Why a kernel did not compile: a defect of its builder.
@@ -64,12 +66,17 @@ pub fn compile_with(kernel: &Kernel, passes: &[Pass]) -> Result<Module, ShaderEr
     let mut module = rspirv::dr::load_words(&words).map_err(|e| error("edit", e.to_string()))?;
     strip_workgroup_layout(&mut module).map_err(|e| error("edit", e))?;
     share_memory(&mut module).map_err(|e| error("edit", e))?;
+    halves_by_bits(&mut module);
+    matrices_of_halves(&mut module).map_err(|e| error("edit", e))?;
     for pass in passes {
         match pass {
             Pass::CoopToI8 => coop_to_i8(&mut module).map_err(|e| error("edit", e))?,
         }
     }
     let features = audit(&module).map_err(|e| error("audit", e))?;
+    if features.contains(&GpuFeature::CooperativeF16) {
+        keep_loops(&mut module);
+    }
     Ok(Module { words: module.assemble(), shared, features })
 }
 
@@ -117,9 +124,8 @@ fn shared_bytes(module: &naga::Module) -> Result<u32, String> {
 /// `vec4<f16>`: NVIDIA's puts variables one behind the other, and loads from between two multiples
 /// give wrong numbers.
 fn unaligned_neighbour(module: &naga::Module) -> Option<&str> {
-    let is_matrix = |(_, ty): (_, &naga::Type)| {
-        matches!(ty.inner, naga::TypeInner::CooperativeMatrix { .. })
-    };
+    let is_matrix =
+        |(_, ty): (_, &naga::Type)| matches!(ty.inner, naga::TypeInner::CooperativeMatrix { .. });
     if !module.types.iter().any(is_matrix) {
         return None;
     }

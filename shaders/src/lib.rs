@@ -6,6 +6,7 @@
 //! a plan or a device.
 #![forbid(unsafe_code)]
 
+mod activations;
 pub mod attention;
 mod audit;
 mod class;
@@ -21,6 +22,7 @@ pub mod product;
 pub mod rows;
 mod visible;
 
+pub use activations::ActivationForm;
 pub use compile::{Module, ShaderError, compile, compile_with};
 pub use kernel::{Immediate, Kernel, Source};
 pub use listing::disassemble;

@@ -2,11 +2,12 @@
 //!
 //! They edit a module in place and know nothing of what it computes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rspirv::dr::{Instruction, Module, Operand};
 use rspirv::spirv::{
-    Capability, CooperativeMatrixOperands, CooperativeMatrixUse, Decoration, Op, StorageClass, Word,
+    Capability, CooperativeMatrixOperands, CooperativeMatrixUse, Decoration, LoopControl, Op,
+    StorageClass, Word,
 };
 
 /// A change that a kernel's builder can ask for.
@@ -136,6 +137,90 @@ pub fn coop_to_i8(module: &mut Module) -> Result<(), String> {
     module.capabilities.push(Instruction::new(Op::Capability, None, None, vec![capability]));
     changed.then_some(()).ok_or_else(|| "the module has no cooperative matrices".into())
 }
+
+/// Takes halves by their bits that are unpacked to f32 and rounded to f16 again, and those that are
+/// widened to f32 and packed.
+///
+/// WGSL cannot read a word as two f16: naga refuses that bitcast. The two conversions give the same
+/// numbers and cost drivers, which do not see it, two operations for each of them.
+pub fn halves_by_bits(module: &mut Module) {
+    let sources = |wanted: &dyn Fn(&Instruction) -> Option<Operand>| -> BTreeMap<Word, Operand> {
+        let found = module.all_inst_iter();
+        found.filter_map(|inst| Some((inst.result_id?, wanted(inst)?))).collect()
+    };
+    let is_ext = |inst: &Instruction, number: &Operand| {
+        inst.class.opcode == Op::ExtInst && inst.operands.get(1) == Some(number)
+    };
+    let unpacked = sources(&|inst| is_ext(inst, &UNPACK_HALVES).then(|| inst.operands[2].clone()));
+    let widened =
+        sources(&|inst| (inst.class.opcode == Op::FConvert).then(|| inst.operands[0].clone()));
+    for inst in module.all_inst_iter_mut() {
+        let bits = match inst.class.opcode {
+            Op::FConvert => id(&inst.operands[0]).and_then(|id| unpacked.get(&id)),
+            _ if is_ext(inst, &PACK_HALVES) => {
+                id(&inst.operands[2]).and_then(|id| widened.get(&id))
+            }
+            _ => None,
+        };
+        if let Some(bits) = bits {
+            let (ty, result) = (inst.result_type, inst.result_id);
+            *inst = Instruction::new(Op::Bitcast, ty, result, vec![bits.clone()]);
+        }
+    }
+}
+
+/// Makes the matrices A and B of f32 matrices of f16, loaded from words that hold four times two.
+///
+/// naga takes a matrix's elements from what its pointer points to. Words of 16 bytes are stored by
+/// one operation, and begin where devices want a matrix to begin.
+///
+/// # Errors
+/// A module without f16.
+pub fn matrices_of_halves(module: &mut Module) -> Result<(), String> {
+    let types = &module.types_global_values;
+    let float = |width| {
+        let is_it =
+            |inst: &&Instruction| inst.class.opcode == Op::TypeFloat && is_width(inst, width);
+        types.iter().find(is_it).and_then(|inst| inst.result_id)
+    };
+    let constant = constants(types);
+    let factors: Vec<Word> = types
+        .iter()
+        .filter(|inst| inst.class.opcode == Op::TypeCooperativeMatrixKHR)
+        .filter(|inst| id(&inst.operands[0]) == float(32))
+        .filter(|inst| {
+            let role = id(&inst.operands[4]).and_then(&constant);
+            role != Some(CooperativeMatrixUse::MatrixAccumulatorKHR as u32)
+        })
+        .filter_map(|inst| inst.result_id)
+        .collect();
+    if factors.is_empty() {
+        return Ok(());
+    }
+    let half = float(16).ok_or("matrices of f16 in a module without f16")?;
+    // The type may stand behind its new use.
+    let at = types.iter().position(|inst| inst.result_id == Some(half)).unwrap_or(0);
+    let half_type = module.types_global_values.remove(at);
+    module.types_global_values.insert(0, half_type);
+    for inst in &mut module.types_global_values {
+        if inst.result_id.is_some_and(|id| factors.contains(&id)) {
+            inst.operands[0] = Operand::IdRef(half);
+        }
+    }
+    Ok(())
+}
+
+/// Asks drivers not to unroll loops: what is worth it is written out already, and copies of a long
+/// body outgrow the instruction cache and take registers for loads that are moved to the front.
+pub fn keep_loops(module: &mut Module) {
+    for inst in module.all_inst_iter_mut().filter(|inst| inst.class.opcode == Op::LoopMerge) {
+        inst.operands[2] = Operand::LoopControl(LoopControl::DONT_UNROLL);
+    }
+}
+
+/// GLSL.std.450's UnpackHalf2x16 and PackHalf2x16.
+const UNPACK_HALVES: Operand = Operand::LiteralExtInstInteger(62);
+const PACK_HALVES: Operand = Operand::LiteralExtInstInteger(58);
 
 /// Looks integer constants up by their ids.
 pub(crate) fn constants(types: &[Instruction]) -> impl Fn(Word) -> Option<u32> + use<> {

@@ -5,6 +5,9 @@
 mod examples;
 #[path = "common/gpu.rs"]
 mod gpu;
+#[path = "common/halves.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod halves;
 
 use examples::{bias, merge_prologue, rope, shape};
 use gpu::{Gpu, Memory, Noise};
@@ -169,6 +172,35 @@ impl Case {
         self.memory.floats(self.outs[1], self.rows.len() * self.shape.out_stride as usize)
     }
 
+    /// Attention over the cache as it stands with its results in f16, against the same as floats.
+    fn check_halves(&mut self, gpu: &Gpu, splits: u32, q: Operand<'_>, floats: &[f32]) {
+        let Shape { heads, value_dim, out_stride, .. } = self.shape;
+        let (width, rows) = ((heads * value_dim) as usize, self.rows.len());
+        if !width.is_multiple_of(32) {
+            let refused = attention::kernel_leaving_halves(&self.shape, q, KeyValue::Cached);
+            assert_eq!(refused.err(), Some(AttentionError::Merged { width: heads * value_dim }));
+            return;
+        }
+        let at = self.outs[1].next_multiple_of(4);
+        let groups = attention::groups(&self.shape, 1, rows as u32 + 1);
+        if splits == 1 {
+            let kernel = attention::kernel_leaving_halves(&self.shape, q, KeyValue::Cached);
+            self.run(gpu, &kernel.expect("attention"), groups, at / 4);
+        } else {
+            let kernel = attention::merge_kernel(&self.shape, splits, MergeOut::Halves);
+            self.run(gpu, &kernel.expect("a merge"), [rows as u32 + 1, 1, 1], at / 4);
+        }
+        let words = &self.memory.arena[at as usize..][..rows * width / 2];
+        for (row, words) in words.chunks(width / 2).enumerate() {
+            let floats = &floats[row * out_stride as usize..];
+            for (half, float) in halves::unpack(words).into_iter().zip(floats) {
+                // Drivers may round to f16 towards zero.
+                let bound = float.abs() / 1024.0 + 1e-7;
+                assert!((half - float).abs() <= bound, "{half} for {float}");
+            }
+        }
+    }
+
     /// What a row's head should get from the cache as it stands.
     fn oracle(&self, row: usize, head: u32, q: &[f64]) -> Vec<f64> {
         let shape = &self.shape;
@@ -237,6 +269,7 @@ impl Case {
         self.check(&fresh, |row, head| self.query(row, head));
         let cached = self.attend(gpu, splits, q, KeyValue::Cached);
         assert_eq!(bits(&fresh), bits(&cached), "{:?} {:?}", self.shape, self.rows);
+        self.check_halves(gpu, splits, q, &fresh);
         // The cache's own kernel writes what attention wrote.
         for (slot, position) in self.rows.clone() {
             let Shape { kv_heads, key_dim, value_dim, .. } = self.shape;

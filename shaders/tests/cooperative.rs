@@ -6,6 +6,8 @@ mod catalogue;
 #[path = "common/device.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod device;
+#[path = "common/halves.rs"]
+mod halves;
 #[path = "common/matrix.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod matrix;
@@ -25,8 +27,11 @@ const UNTOUCHED: u32 = 0x7fc0_dead;
 const WEIGHTS_AT: usize = 4;
 /// In words of 4 bytes, a multiple of 4.
 const INPUT_AT: usize = 16;
-/// Relative to the sum of all magnitudes: weights and activations are rounded to 11 bits each.
-const TOLERANCE: f64 = 1e-3;
+/// Relative to the sum of all magnitudes: a weight is rounded to 11 bits, as its scale and its minimum
+/// are before.
+const TOLERANCE: f64 = 1.5e-3;
+/// Relative to a value that was rounded to f16.
+const HALF_STEP: f64 = 1.0 / 2048.0;
 
 fn gpu() -> Option<Gpu> {
     Gpu::find(
@@ -35,7 +40,7 @@ fn gpu() -> Option<Gpu> {
     )
 }
 
-/// Outputs `[rows][n]`.
+/// Outputs `[rows][n]`, from activations that are numbers of f16.
 fn run(
     gpu: &Gpu,
     cooperative: &Cooperative<'_>,
@@ -44,14 +49,15 @@ fn run(
     rows: usize,
 ) -> Vec<f32> {
     let kernel = cooperative.kernel();
-    let (n, stride) = match cooperative.work {
+    // Words of a row of results, and those of them that are written.
+    let (n, stride, written) = match cooperative.work {
         Work::Product {
             n, output: Output::Arena { stride } | Output::Logits { stride }, ..
-        }
-        | Work::Gated { n, stride, .. } => (n, stride),
+        } => (n, stride, n),
+        Work::Gated { n, .. } => (n, n / 2, n / 2),
     };
     let mut arena = vec![UNTOUCHED; INPUT_AT];
-    arena.extend(x.floats.iter().map(|x| x.to_bits()));
+    arena.extend(halves::pack(&x.floats));
     let out = arena.len();
     arena.extend(vec![UNTOUCHED; (rows + 1) * stride]);
     let bytes: Vec<u8> = arena.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -70,7 +76,10 @@ fn run(
     let immediate = |it| match it {
         Immediate::Weights { .. } => WEIGHTS_AT as u32,
         Immediate::Records => INPUT_AT as u32 / 4,
-        Immediate::Out { index: 0 } => out as u32,
+        Immediate::Out { index: 0 } => match cooperative.work {
+            Work::Product { .. } => out as u32,
+            Work::Gated { .. } => out as u32 / 4,
+        },
         other => panic!("{other:?}"),
     };
     let module = compile(&kernel).unwrap_or_else(|e| panic!("{e}"));
@@ -82,22 +91,34 @@ fn run(
     assert!(found[out + rows * stride..][..stride].iter().all(|&word| word == UNTOUCHED));
     let mut result = Vec::new();
     for row in found[out..].chunks_exact(stride).take(rows) {
-        assert!(row[n..].iter().all(|&word| word == UNTOUCHED), "{}", kernel.name);
-        result.extend(row[..n].iter().map(|&bits| f32::from_bits(bits)));
+        assert!(row[written..].iter().all(|&word| word == UNTOUCHED), "{}", kernel.name);
+        match cooperative.work {
+            Work::Product { .. } => {
+                result.extend(row[..n].iter().map(|&bits| f32::from_bits(bits)))
+            }
+            Work::Gated { .. } => result.extend(halves::unpack(row)),
+        }
     }
     result
 }
 
-/// Activations without records, which these kernels do not read.
+/// Activations that f16 has, without records, which these kernels do not read.
+fn in_halves(x: Activations) -> Activations {
+    only_floats(x.floats.into_iter().map(|x| half::f16::from_f32(x).to_f32()).collect())
+}
+
 fn only_floats(floats: Vec<f32>) -> Activations {
     Activations { floats, records: Vec::new(), values: Vec::new() }
 }
 
-/// The product and the sum of its magnitudes.
+/// The product and the sum of the magnitudes of what it is made from.
 fn exact(matrix: &Matrix, x: &[f32], column: usize) -> (f64, f64) {
-    let weights = &matrix.values[column * matrix.k..][..matrix.k];
-    let terms = weights.iter().zip(x).map(|(w, x)| w * f64::from(*x));
-    terms.fold((0.0, 0.0), |(sum, most), term| (sum + term, most + term.abs()))
+    let row = column * matrix.k..(column + 1) * matrix.k;
+    let weights = matrix.values[row.clone()].iter().zip(&matrix.magnitudes[row]);
+    weights.zip(x).fold((0.0, 0.0), |(sum, most), ((w, magnitude), x)| {
+        let x = f64::from(*x);
+        (sum + w * x, most + magnitude * x.abs())
+    })
 }
 
 #[test]
@@ -112,18 +133,24 @@ fn every_class_is_its_values_times_the_activations() {
         (64, 2048, 5, 16, 64),
         (97, 1280, 32, 32, 32),
         (32, 4096, 17, 32, 32),
+        (300, 1024, 32, 32, 128),
+        (130, 1536, 9, 16, 128),
     ];
     for class in catalogue::integers() {
         // Some classes have no rows of half a step.
-        let short = supports(class, 96).then_some([(70, 96, 18, 32, 64), (45, 96, 30, 32, 32)]);
+        let short = supports(class, 96).then_some([
+            (70, 96, 18, 32, 64),
+            (45, 96, 30, 32, 32),
+            (130, 96, 30, 32, 128),
+        ]);
         for (n, k, rows, m, columns) in cases.into_iter().chain(short.into_iter().flatten()) {
             let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
-            let x = Activations::random(rows, k, &mut random);
+            let x = in_halves(Activations::random(rows, k, &mut random));
             let work = Work::Product { class, n, output: Output::Arena { stride: n + 3 } };
             let matrix = MatrixShape::SIXTEEN;
             let rows_kind = RowsKind::All;
             let cooperative =
-                Cooperative { k, work, stride: k, rows: rows_kind, m, columns, matrix };
+                Cooperative { k, work, rows: rows_kind, m, columns, parts: 1, matrix };
             let found = run(&gpu, &cooperative, &[&weights], &x, rows);
             for (i, found) in found.iter().enumerate() {
                 let (row, column) = (i / n, i % n);
@@ -154,21 +181,21 @@ fn gate_and_up_are_joined() {
     for classes in pairs {
         let matrices =
             classes.map(|class| Matrix::random(class, n, k, Kind::Ordinary, &mut random));
-        let x = Activations::random(rows, k, &mut random);
-        let work = Work::Gated { classes, n, stride: n, epilogue: &program };
+        let x = in_halves(Activations::random(rows, k, &mut random));
+        let work = Work::Gated { classes, n, epilogue: &program };
         let matrix = MatrixShape::SIXTEEN;
         let rows_kind = RowsKind::All;
-        let cooperative = Cooperative { k, work, stride: k, rows: rows_kind, m, columns, matrix };
+        let cooperative = Cooperative { k, work, rows: rows_kind, m, columns, parts: 1, matrix };
         let found = run(&gpu, &cooperative, &[&matrices[0], &matrices[1]], &x, rows);
         for (i, found) in found.iter().enumerate() {
             let (row, column) = (i / n, i % n);
             let x = &x.floats[row * k..][..k];
             let [(gate, gates), (up, ups)] = [0, 1].map(|i| exact(&matrices[i], x, column));
-            let sum = gate.max(0.0).powi(2) * up;
+            let sum = (gate.max(0.0).powi(2) * up).clamp(-65504.0, 65504.0);
             let [da, db] = [gates, ups].map(|most| TOLERANCE * most);
             let bound = (gate.abs() + da).powi(2) * (up.abs() + db) - gate.powi(2) * up.abs();
             assert!(
-                (f64::from(*found) - sum).abs() <= bound + 1e-6,
+                (f64::from(*found) - sum).abs() <= bound + HALF_STEP * sum.abs() + 1e-6,
                 "{classes:?}, row {row}, column {column}: {found}, expected {sum}"
             );
         }
@@ -183,16 +210,16 @@ fn rows_are_the_same_bits_anywhere() {
     let mut random = Random(23);
     let (class, n, k) = (StorageClass::Q4K, 64, 1024);
     let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
-    let x = Activations::random(32, k, &mut random);
+    let x = in_halves(Activations::random(32, k, &mut random));
     let work = Work::Product { class, n, output: Output::Arena { stride: n } };
-    for columns in [32, 64] {
+    for columns in [32, 64, 128] {
         let product = |m| Cooperative {
             k,
             work,
-            stride: k,
             rows: RowsKind::All,
             m,
             columns,
+            parts: 1,
             matrix: MatrixShape::SIXTEEN,
         };
         let all = run(&gpu, &product(32), &[&weights], &x, 32);
@@ -200,37 +227,5 @@ fn rows_are_the_same_bits_anywhere() {
         let last = only_floats(x.floats[31 * k..].to_vec());
         assert!(run(&gpu, &product(16), &[&weights], &last, 1) == all[31 * n..]);
     }
-    gpu.assert_valid();
-}
-
-/// What f16 has no number for is the next that it has; what is no number stays none.
-#[test]
-fn activations_beyond_the_range_are_its_ends() {
-    let Some(gpu) = gpu() else { return };
-    let mut random = Random(24);
-    let (class, n, k) = (StorageClass::Q8D, 64, 512);
-    let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
-    let work = Work::Product { class, n, output: Output::Arena { stride: n } };
-    let product = Cooperative {
-        k,
-        work,
-        stride: k,
-        rows: RowsKind::All,
-        m: 16,
-        columns: 64,
-        matrix: MatrixShape::SIXTEEN,
-    };
-    let ordinary = Activations::random(3, k, &mut random);
-    let of = |x: f32| {
-        let mut floats = ordinary.floats.clone();
-        floats[k + 7] = x;
-        run(&gpu, &product, &[&weights], &only_floats(floats), 3)
-    };
-    let end = of(65504.0);
-    assert!(end.iter().all(|y| y.is_finite()));
-    assert!(of(1e30) == end);
-    let lost = of(f32::NAN);
-    assert!(lost[n..2 * n].iter().all(|y| y.is_nan()));
-    assert!(lost[..n] == end[..n] && lost[2 * n..] == end[2 * n..]);
     gpu.assert_valid();
 }

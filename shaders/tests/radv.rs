@@ -147,8 +147,14 @@ fn finding(line: &str) -> Option<String> {
         let is_plain = ["-q8d-", "-i8g16-", "-m4e-", "-n4k-", "-n4d-"]
             .iter()
             .any(|class| name.contains(class));
-        // For one row invocations read their own part of the scales of coarse blocks.
-        narrow > if is_plain || name.contains("-m1-") { wide } else { &0 }
+        // For one row and by matrices invocations read their own part of scales; by matrices two
+        // words of two of them, for two turns, before the loop and in it.
+        let most = match (name.starts_with("coop-"), is_plain || name.contains("-m1-")) {
+            (true, _) => wide + 16,
+            (false, true) => *wide,
+            (false, false) => 0,
+        };
+        *narrow > most
     });
     if is_product && !floats && narrow {
         wrong.push("loads of weights or activations that are not of 16 bytes".into());

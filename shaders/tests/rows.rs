@@ -4,6 +4,9 @@
 mod examples;
 #[path = "common/gpu.rs"]
 mod gpu;
+#[path = "common/halves.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod halves;
 
 use examples::{biased_rope, elementwise, norm, prologue, quantise, rope, sandwich};
 use gpu::{Gpu, Memory, Noise};
@@ -11,8 +14,8 @@ use onebit_ir::rows::{Arg, ArgId, Expr, ExprId, RowProgram, Store};
 use onebit_ir::{Function, RopeStyle};
 use onebit_plan::gpu::record::LEVELS;
 use onebit_plan::gpu::step;
-use onebit_shaders::rows::{self, RowsKind, Unfit};
-use onebit_shaders::{Immediate, Kernel};
+use onebit_shaders::rows::{self, Ends, Parts, RowsKind, Unfit};
+use onebit_shaders::{ActivationForm, Immediate, Kernel};
 
 /// Positions of the rotation tables.
 const CONTEXT: usize = 1024;
@@ -283,6 +286,65 @@ fn programs_do_what_they_say() {
             check_grid(&gpu, &rope(heads, width, dims, style), &rows, RowsKind::All, &[]);
         }
         check_grid(&gpu, &biased_rope(14, 64, style), &rows, RowsKind::All, &[]);
+    }
+}
+
+/// What is a record elsewhere is f16 for kernels of matrices: what is too large is the largest that
+/// there is, and what is no number stays none.
+#[test]
+fn quantised_results_are_halves_where_that_is_asked_for() {
+    let Some(gpu) = Gpu::open() else { return };
+    for width in [32, 576, 9728] {
+        let program = norm(width);
+        let Some(Store::Q8 { expr, arg }) = program.stores.first().copied() else {
+            panic!("a norm is quantised")
+        };
+        let mut case = Case::new(program.clone(), &[(0, 0), (1, 1), (2, 31)], width as u64);
+        let wanted: Vec<_> = (0..3).map(|row| case.oracle().value(expr, row, 0)).collect();
+        let ends = Ends { form: ActivationForm::Halves, ..Ends::default() };
+        let kernel = rows::kernel_with(&program, RowsKind::All, ends).expect("a program");
+        case.run(&gpu, &kernel, 4, 0);
+        for (row, wanted) in wanted.iter().enumerate() {
+            let at = case.places[arg] as usize * 4 + row * width / 2;
+            let found = halves::unpack(&case.memory.arena[at..][..width / 2]);
+            assert_near(&found, wanted, 1.0 / 2048.0 + 4e-6);
+        }
+    }
+    let mut case = Case::new(quantise(32), &[(0, 0)], 1);
+    let ends = [70000.0, -1e30, 65504.0, f32::NAN, f32::INFINITY, -f32::INFINITY];
+    let x: Vec<f32> = ends.into_iter().chain(std::iter::repeat(0.5)).take(32).collect();
+    case.places[0] = case.memory.push(&x);
+    let ends = Ends { form: ActivationForm::Halves, ..Ends::default() };
+    let kernel = rows::kernel_with(&case.program, RowsKind::All, ends).expect("a program");
+    case.run(&gpu, &kernel, 1, 0);
+    let found = halves::unpack(&case.memory.arena[case.places[1] as usize * 4..][..16]);
+    assert_eq!(found[..3], [65504.0, -65504.0, 65504.0]);
+    assert!(found[3].is_nan() && found[4] == f32::INFINITY && found[5] == -f32::INFINITY);
+    assert!(found[6..].iter().all(|&x| x == 0.5));
+}
+
+/// An argument of parts is their sum.
+#[test]
+fn parts_are_added_up() {
+    let Some(gpu) = Gpu::open() else { return };
+    let program = elementwise(Function::Silu, 576);
+    let mut case = Case::new(program.clone(), &[(0, 0), (1, 1)], 9);
+    let arg = 1;
+    let (count, pitch) = (3, 4 * 576);
+    let mut noise = Noise::new(10);
+    let parts: Vec<Vec<f32>> = (0..count).map(|_| noise.floats(pitch)).collect();
+    let sum = |i: usize| parts[0][i] + parts[1][i] + parts[2][i];
+    let place = case.places[arg];
+    case.places[arg] = case.memory.push(&(0..pitch).map(sum).collect::<Vec<f32>>());
+    let wanted: Vec<_> = (0..2).map(|row| case.oracle().value(9, row, 0)).collect();
+    assert_ne!(place, case.places[arg]);
+    case.places[arg] = case.memory.push(&parts.concat());
+    let ends = Ends { parts: &[Parts { arg, count, pitch }], ..Ends::default() };
+    let kernel = rows::kernel_with(&program, RowsKind::All, ends).expect("a program");
+    case.run(&gpu, &kernel, 2, 0);
+    for (row, wanted) in wanted.iter().enumerate() {
+        let at = case.oracle().place(3, row, 0);
+        assert_near(&case.memory.floats(at as u32, 576), wanted, 4e-6);
     }
 }
 

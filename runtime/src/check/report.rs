@@ -59,7 +59,7 @@ impl Default for Ask {
         Self {
             targets: vec![Target::Cpu, Target::Vulkan, Target::Npu],
             gpu: Choice::Best,
-            matrices: Matrices::Never,
+            matrices: Matrices::default(),
             context: None,
             slots: 1,
             threads: None,

@@ -91,7 +91,7 @@ pub struct Machine {
     /// Where to run when the Vulkan device cannot, which is then said [default: nowhere]
     #[arg(long, value_enum)]
     pub fallback: Option<Fallback>,
-    /// Whether the Vulkan device's matrix units multiply [default: never]
+    /// Whether the Vulkan device's matrix units multiply [default: auto]
     #[arg(long, value_enum)]
     pub matrices: Option<Matrices>,
     #[command(flatten)]
@@ -302,7 +302,7 @@ pub struct Check {
     /// that run takes]
     #[arg(long, value_name = "NAME|INDEX")]
     pub gpu: Option<String>,
-    /// Whether the Vulkan device's matrix units multiply [default: never]
+    /// Whether the Vulkan device's matrix units multiply [default: auto]
     #[arg(long, value_enum)]
     pub matrices: Option<Matrices>,
     #[command(flatten)]

@@ -28,8 +28,8 @@ pub fn run(options: &args::Check) -> Result<ExitCode, Failure> {
         targets: options.device.map_or_else(every, |device| vec![target(device)]),
         gpu: options.gpu.as_deref().map_or(Choice::Best, Choice::parse),
         matrices: match options.matrices {
-            Some(args::Matrices::Auto) => Matrices::Auto,
-            None | Some(args::Matrices::Never) => Matrices::Never,
+            None | Some(args::Matrices::Auto) => Matrices::Auto,
+            Some(args::Matrices::Never) => Matrices::Never,
         },
         context: options.ctx.map(Into::into),
         slots: options.slots.into(),

@@ -83,8 +83,8 @@ pub fn vulkan(
     let device = machine.gpu.as_deref().map_or(Choice::Best, Choice::parse);
     let cache = cache_folder();
     let matrices = match machine.matrices {
-        Some(Matrices::Auto) => vulkan::Matrices::Auto,
-        None | Some(Matrices::Never) => vulkan::Matrices::Never,
+        None | Some(Matrices::Auto) => vulkan::Matrices::Auto,
+        Some(Matrices::Never) => vulkan::Matrices::Never,
     };
     let options = VulkanOptions { device, matrices, slots, cache, ..VulkanOptions::default() };
     let driver = VulkanDriver::load(Arc::clone(plan), &options)?;

@@ -5,6 +5,7 @@ use onebit_plan::gpu::{binding, record, step};
 use super::{
     AttentionError, LOWEST, Shape, check, declare_shares, fingerprint, out_word, partial_words,
 };
+use crate::activations::store_quad;
 use crate::kernel::{Immediate, Kernel, Source};
 use crate::rows::RowsKind;
 use crate::rows::layout::{BLOCK, Layout};
@@ -20,6 +21,8 @@ const ABREAST: usize = 4;
 pub enum MergeOut {
     /// Quantised activations at `Out { index: 0 }`, in 16-byte words.
     Records,
+    /// Activations in f16 at `Out { index: 0 }`, in 16-byte words.
+    Halves,
     /// Floats at `Out { index: 0 }`, [`Shape::out_stride`] apart.
     Floats,
 }
@@ -64,10 +67,10 @@ pub fn emit_merge(
 /// A merge as a kernel of its own. Dispatch one workgroup for each row.
 ///
 /// # Errors
-/// Rows that cannot be quantised, with [`MergeOut::Records`].
+/// Rows that cannot be quantised, where that is asked for.
 pub fn merge_kernel(shape: &Shape, splits: u32, out: MergeOut) -> Result<Kernel, AttentionError> {
     check(shape)?;
-    if out == MergeOut::Records {
+    if out != MergeOut::Floats {
         quantised_width(shape)?;
     }
     let workgroup = (shape.heads * shape.value_dim / 4).next_power_of_two().clamp(64, 256);
@@ -80,6 +83,7 @@ pub fn merge_kernel(shape: &Shape, splits: u32, out: MergeOut) -> Result<Kernel,
     row(&mut source, shape, splits, workgroup, Goal::Out(out));
     let form = match out {
         MergeOut::Records => "records",
+        MergeOut::Halves => "halves",
         MergeOut::Floats => "floats",
     };
     let digest = fingerprint(&format!("{shape:?} {splits} {out:?}"));
@@ -88,7 +92,7 @@ pub fn merge_kernel(shape: &Shape, splits: u32, out: MergeOut) -> Result<Kernel,
     Ok(source.finish(name, workgroup))
 }
 
-fn quantised_width(shape: &Shape) -> Result<u32, AttentionError> {
+pub(super) fn quantised_width(shape: &Shape) -> Result<u32, AttentionError> {
     let width = shape.heads * shape.value_dim;
     if width.is_multiple_of(BLOCK as u32) {
         Ok(width)
@@ -202,6 +206,13 @@ fn store(source: &mut Source, shape: &Shape, goal: Goal, tag: &str) {
             source.line(format!(
                 "if live{tag} {{ {records}[{out} + row * {stride}u + e{tag} / 4u] = bitcast<vec4<u32>>(merged{tag}); }}"
             ));
+        }
+        Goal::Out(MergeOut::Halves) => {
+            let out = source.immediate(Immediate::Out { index: 0 });
+            let row = format!("{out} * 4u + row * {}u", shape.heads * shape.value_dim / 2);
+            let (x, element) = (format!("merged{tag}"), format!("e{tag}"));
+            let store = store_quad(source, [&x, &row, &element]);
+            source.line(format!("if live{tag} {{\n{store}}}"));
         }
         Goal::Out(MergeOut::Records) => {
             let out = source.immediate(Immediate::Out { index: 0 });

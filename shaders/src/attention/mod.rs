@@ -179,6 +179,29 @@ pub fn kernel(
     q: Operand<'_>,
     kv: KeyValue<'_>,
 ) -> Result<Kernel, AttentionError> {
+    build(shape, (splits, MergeOut::Floats), q, kv)
+}
+
+/// As [`kernel`] with one split, whose results are activations in f16, at `Out { index: 0 }` in
+/// 16-byte words.
+///
+/// # Errors
+/// Shapes and programs that the kernel cannot have.
+pub fn kernel_leaving_halves(
+    shape: &Shape,
+    q: Operand<'_>,
+    kv: KeyValue<'_>,
+) -> Result<Kernel, AttentionError> {
+    merge::quantised_width(shape)?;
+    build(shape, (1, MergeOut::Halves), q, kv)
+}
+
+fn build(
+    shape: &Shape,
+    (splits, out): (u32, MergeOut),
+    q: Operand<'_>,
+    kv: KeyValue<'_>,
+) -> Result<Kernel, AttentionError> {
     check(shape)?;
     let tiling = Tiling::of(shape);
     let tile = tile::Tile { shape, tiling, splits, kv };
@@ -208,15 +231,16 @@ pub fn kernel(
         source.line("}\n}");
     }
     tile.run(&mut source);
-    reduce::emit(&mut source, &tile);
+    reduce::emit(&mut source, &tile, out);
     let form = match kv {
         KeyValue::Cached => "cached",
         KeyValue::Fresh { .. } => "fresh",
     };
     let digest = fingerprint(&format!("{shape:?} {q:?} {kv:?}"));
     let Shape { heads, kv_heads, key_dim, value_dim, .. } = shape;
+    let end = if out == MergeOut::Halves { "-halves" } else { "" };
     let name = format!(
-        "attention-{form}-{heads}x{kv_heads}x{key_dim}x{value_dim}-s{splits}-{digest:016x}"
+        "attention-{form}-{heads}x{kv_heads}x{key_dim}x{value_dim}-s{splits}-{digest:016x}{end}"
     );
     Ok(source.finish(name, workgroup))
 }

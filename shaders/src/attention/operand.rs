@@ -54,6 +54,7 @@ impl Bringing {
             first_head: Some(self.local.wanted.clone()),
             targets: vec![Target::Workgroup { name }],
             reads: Reads::There,
+            parts: &[],
         };
         if job.kept() {
             job.reads = Reads::Ahead;

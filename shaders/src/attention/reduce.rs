@@ -3,11 +3,12 @@
 use onebit_plan::gpu::binding;
 
 use super::tile::Tile;
-use super::{TEAM, Tiling, out_word, words};
-use crate::kernel::Source;
+use super::{MergeOut, TEAM, Tiling, out_word, words};
+use crate::activations::store_quad;
+use crate::kernel::{Immediate, Source};
 
 /// Adds up the sums of all eights, in their order, and stores the split's result.
-pub fn emit(source: &mut Source, tile: &Tile<'_>) {
+pub fn emit(source: &mut Source, tile: &Tile<'_>, out: MergeOut) {
     let Tiling { heads, .. } = tile.tiling;
     let teams = tile.tiling.teams();
     let fours = tile.shape.value_dim / 4;
@@ -39,7 +40,7 @@ pub fn emit(source: &mut Source, tile: &Tile<'_>) {
     ));
     let inside = tile.has_head("h");
     source.line(format!("if true{inside} {{"));
-    store(source, tile);
+    store(source, tile, out);
     source.line("}\n}");
 }
 
@@ -65,12 +66,20 @@ fn store_sums(source: &mut Source, tile: &Tile<'_>, h: u32) {
 }
 
 /// The result of `four` of head `h`: `sum` and `total` in place of parts of it.
-fn store(source: &mut Source, tile: &Tile<'_>) {
+fn store(source: &mut Source, tile: &Tile<'_>, out: MergeOut) {
     let shape = tile.shape;
     let Tiling { group, heads, .. } = tile.tiling;
     let teams = tile.tiling.teams();
-    let records = source.write(binding::RECORDS);
     let fours = shape.value_dim / 4;
+    if out == MergeOut::Halves {
+        let out = source.immediate(Immediate::Out { index: 0 });
+        let row = format!("{out} * 4u + row * {}u", shape.heads * shape.value_dim / 2);
+        let element = format!("((kv * {group}u + part * {heads}u + h) * {fours}u + four) * 4u");
+        let store = store_quad(source, ["sum / total", &row, &element]);
+        source.line(store);
+        return;
+    }
+    let records = source.write(binding::RECORDS);
     if tile.splits == 1 {
         let out = out_word(source);
         let stride = shape.out_stride / 4;

@@ -4,9 +4,10 @@ use onebit_ir::RopeStyle;
 use onebit_ir::rows::{Arg, ArgId, Expr, ExprId, Rotate, RowProgram, Store};
 use onebit_plan::gpu::{binding, record, step};
 
-use super::RowsKind;
 use super::layout::{BLOCK, Layout};
 use super::value::{Spot, Values, is_leaf, loaded, phase};
+use super::{Parts, RowsKind};
+use crate::activations::{ActivationForm, half_words};
 use crate::kernel::{Immediate, Source};
 
 /// The rows a workgroup computes.
@@ -24,6 +25,8 @@ pub enum RowSet {
 pub enum Target {
     /// Records in the arena.
     Records,
+    /// f16 in the arena.
+    Halves,
     /// Records in `x_records`.
     LocalRecords,
     /// Floats in the arena.
@@ -51,6 +54,7 @@ pub struct Job<'a> {
     /// One for each store.
     pub targets: Vec<Target>,
     pub reads: Reads,
+    pub parts: &'a [Parts],
 }
 
 /// When a program reads.
@@ -84,9 +88,16 @@ pub fn prologue_targets(source: &mut Source, program: &RowProgram, rows: u32) ->
 }
 
 /// Stores of a program that has its rows to itself.
-pub fn grid_targets(program: &RowProgram, logits: Option<ArgId>) -> Vec<Target> {
+pub fn grid_targets(
+    program: &RowProgram,
+    logits: Option<ArgId>,
+    form: ActivationForm,
+) -> Vec<Target> {
     let target = |store: &Store| match store {
-        Store::Q8 { .. } => Target::Records,
+        Store::Q8 { .. } => match form {
+            ActivationForm::Records => Target::Records,
+            ActivationForm::Halves => Target::Halves,
+        },
         Store::F32 { arg, .. } if Some(*arg) == logits => Target::Logits,
         Store::F32 { .. } => Target::Floats,
     };
@@ -109,7 +120,7 @@ impl Job<'_> {
             }
         }
         let mut values = match self.reads {
-            Reads::There => Values::new(self.index, self.program),
+            Reads::There => Values::new(self.index, self.program, self.parts),
             Reads::Ahead => Values::preloaded(self.index, self.program),
         };
         let last = self.program.stores.iter().map(|s| phase(self.program, expr_of(s))).max();
@@ -190,7 +201,7 @@ impl Job<'_> {
         let leaf = |id: &ExprId| is_leaf(self.program, *id);
         let leaves: Vec<ExprId> = needed(self.program).into_iter().filter(leaf).collect();
         let rotated: Vec<ExprId> = self.rotated().into_iter().filter(leaf).collect();
-        let mut values = Values::new(index, self.program);
+        let mut values = Values::new(index, self.program, self.parts);
         self.ahead(
             source,
             "vec4<f32>",
@@ -322,6 +333,9 @@ impl Job<'_> {
             let (row, stride) = match program.args[arg] {
                 Arg::Rows { row_stride, gathered: true, .. } => ("gathered", row_stride),
                 Arg::Rows { row_stride, .. } => ("row", row_stride),
+                Arg::Q8 { width } if self.targets.contains(&Target::Halves) => {
+                    ("row", half_words(width))
+                }
                 Arg::Q8 { width } => ("row", width / BLOCK * record::WORDS),
                 Arg::Vector { .. } => continue,
             };

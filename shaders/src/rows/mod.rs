@@ -28,6 +28,7 @@ use onebit_plan::gpu::step;
 pub use check::{Unfit, check};
 pub(crate) use emit::{Job, Reads, RowSet, Target};
 
+use crate::activations::ActivationForm;
 use crate::kernel::{Kernel, Source};
 
 /// Which rows a program or product covers.
@@ -59,7 +60,7 @@ impl RowsKind {
 
 /// Where a program runs and where its results go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Place<'a> {
     /// In every workgroup, before what reads the results: all rows up to `rows`.
     ///
     /// The Q8 store's records are left in `var<workgroup> x_records: array<vec4<u32>, rows *
@@ -70,7 +71,27 @@ pub enum Place {
     Prologue { rows: u32, kind: RowsKind, workgroup: u32 },
     /// Row `group.x` in a workgroup of its own; results go to the arena. The store to `logits`
     /// goes to the logits instead.
-    Grid { kind: RowsKind, workgroup: u32, logits: Option<ArgId> },
+    Grid { kind: RowsKind, workgroup: u32, ends: Ends<'a> },
+}
+
+/// Where a program of its own reads and stores otherwise than it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends<'a> {
+    /// The argument that stands for the logits.
+    pub logits: Option<ArgId>,
+    /// What a quantised result becomes.
+    pub form: ActivationForm,
+    /// Arguments that are sums.
+    pub parts: &'a [Parts],
+}
+
+/// An argument of floats that is the sum of several, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    pub arg: ArgId,
+    pub count: usize,
+    /// Floats from one to the next, a multiple of 4.
+    pub pitch: usize,
 }
 
 /// Appends `program` to the kernel's body, ending in a barrier that makes the prologue's results
@@ -79,18 +100,20 @@ pub enum Place {
 ///
 /// # Panics
 /// With a program that [`check`] refuses.
-pub fn emit(source: &mut Source, index: usize, program: &RowProgram, place: Place) {
+pub fn emit(source: &mut Source, index: usize, program: &RowProgram, place: Place<'_>) {
     check(program).expect("a program for the GPU has been checked");
     let job = match place {
         Place::Prologue { rows, kind, workgroup } => {
             let targets = emit::prologue_targets(source, program, rows);
             let rows = RowSet::Loop { limit: rows, kind };
-            Job { index, program, workgroup, rows, first_head: None, targets, reads: Reads::There }
+            let reads = Reads::There;
+            Job { index, program, workgroup, rows, first_head: None, targets, reads, parts: &[] }
         }
-        Place::Grid { kind, workgroup, logits } => {
-            let targets = emit::grid_targets(program, logits);
+        Place::Grid { kind, workgroup, ends } => {
+            let targets = emit::grid_targets(program, ends.logits, ends.form);
             let rows = RowSet::One { row: "group.x".into(), kind: Some(kind) };
-            Job { index, program, workgroup, rows, first_head: None, targets, reads: Reads::There }
+            let (reads, parts) = (Reads::There, ends.parts);
+            Job { index, program, workgroup, rows, first_head: None, targets, reads, parts }
         }
     };
     job.emit(source);
@@ -131,13 +154,23 @@ impl<'a> Prologue<'a> {
         let targets = emit::prologue_targets(source, program, rows);
         let rows = RowSet::Loop { limit: rows, kind };
         let reads = Reads::There;
-        let job = Job { index: 0, program, workgroup, rows, first_head: None, targets, reads };
+        let job = Job {
+            index: 0,
+            program,
+            workgroup,
+            rows,
+            first_head: None,
+            targets,
+            reads,
+            parts: &[],
+        };
         let ahead = job.kept() && program.rotate.is_none();
         Job { reads: if ahead { Reads::Ahead } else { Reads::There }, ..job }
     }
 }
 
-/// A program as a kernel of its own: dispatch one workgroup for each row.
+/// A program as a kernel of its own, with quantised results as records: dispatch one workgroup for
+/// each row.
 ///
 /// Bindings and immediates as the program needs them; see [`Place::Grid`].
 ///
@@ -148,13 +181,27 @@ pub fn kernel(
     kind: RowsKind,
     logits: Option<ArgId>,
 ) -> Result<Kernel, Unfit> {
+    kernel_with(program, kind, Ends { logits, ..Ends::default() })
+}
+
+/// As [`kernel`], with other ends.
+///
+/// # Errors
+/// A program that [`check`] refuses.
+pub fn kernel_with(program: &RowProgram, kind: RowsKind, ends: Ends<'_>) -> Result<Kernel, Unfit> {
     check(program)?;
     let workgroup = workgroup(program);
     let mut source = Source::default();
-    emit(&mut source, 0, program, Place::Grid { kind, workgroup, logits });
+    emit(&mut source, 0, program, Place::Grid { kind, workgroup, ends });
     let (heads, width) = (program.heads, program.width);
-    let digest = digest(program, logits);
-    let name = format!("rows-{}-{heads}x{width}-{digest:016x}", kind.name());
+    let digest = digest(program, ends.logits);
+    let mut name = format!("rows-{}-{heads}x{width}-{digest:016x}", kind.name());
+    if ends.form == ActivationForm::Halves {
+        name += "-halves";
+    }
+    for Parts { arg, count, pitch } in ends.parts {
+        name += &format!("-p{arg}x{count}x{pitch}");
+    }
     Ok(source.finish(name, workgroup))
 }
 

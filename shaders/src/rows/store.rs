@@ -8,6 +8,7 @@ use super::emit::{Job, Reads, Target, arg_of};
 use super::layout::BLOCK;
 use super::record as records;
 use super::value::{Spot, Values};
+use crate::activations::store_quad;
 use crate::kernel::Source;
 
 impl Job<'_> {
@@ -38,6 +39,11 @@ impl Job<'_> {
                 source.line(format!(
                     "if live{tag} && ({word}) < {record_words}u {{ {array}[{first} + block{tag} * {record_words}u + ({word})] = word{tag}; }}"
                 ));
+            }
+            Target::Halves => {
+                let (row, element) = (format!("at{arg} * 4u"), format!("e{tag}"));
+                let store = store_quad(source, [&x, &row, &element]);
+                source.line(format!("if live{tag} {{\n{store}}}"));
             }
             Target::Floats | Target::FirstFloats => {
                 self.store_floats(source, values, store, &x, spot);

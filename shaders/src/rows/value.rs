@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use onebit_ir::rows::{Arg, ArgId, Expr, ExprId, RowProgram};
 use onebit_plan::gpu::binding;
 
+use super::Parts;
 use super::functions::{self, float};
 use crate::kernel::{Immediate, Source};
 
@@ -45,19 +46,20 @@ pub struct Spot {
 pub struct Values<'a> {
     pub index: usize,
     pub program: &'a RowProgram,
+    parts: &'a [Parts],
     /// Whether what is read has been read before, see [`loaded`].
     preloaded: bool,
     memo: HashMap<(ExprId, String), String>,
 }
 
 impl<'a> Values<'a> {
-    pub fn new(index: usize, program: &'a RowProgram) -> Self {
-        Self { index, program, preloaded: false, memo: HashMap::new() }
+    pub fn new(index: usize, program: &'a RowProgram, parts: &'a [Parts]) -> Self {
+        Self { index, program, parts, preloaded: false, memo: HashMap::new() }
     }
 
     /// Values whose leaves stand in the variables [`loaded`].
     pub fn preloaded(index: usize, program: &'a RowProgram) -> Self {
-        Self { preloaded: true, ..Self::new(index, program) }
+        Self { preloaded: true, ..Self::new(index, program, &[]) }
     }
 
     /// The WGSL that reads a leaf.
@@ -150,7 +152,16 @@ impl<'a> Values<'a> {
     fn load(&self, source: &mut Source, arg: ArgId, spot: &Spot) -> String {
         let records = source.read(binding::RECORDS);
         let index = self.place(arg, spot);
-        format!("bitcast<vec4<f32>>({records}[({index}) / 4u])")
+        let parts = self.parts.iter().find(|parts| parts.arg == arg);
+        let (count, pitch) = parts.map_or((1, 0), |parts| (parts.count, parts.pitch));
+        let part = |i: usize| match i {
+            0 => format!("bitcast<vec4<f32>>({records}[({index}) / 4u])"),
+            _ => format!("bitcast<vec4<f32>>({records}[({index}) / 4u + {}u])", i * pitch / 4),
+        };
+        match count {
+            1 => part(0),
+            _ => format!("({})", (0..count).map(part).collect::<Vec<_>>().join(" + ")),
+        }
     }
 
     fn vector(&self, source: &mut Source, arg: ArgId, spot: &Spot) -> String {

@@ -84,16 +84,18 @@ pub fn cooperative(matrix: MatrixShape) -> Vec<Kernel> {
         works.push(Work::Product { class, n, output: Output::Arena { stride } });
     }
     for classes in [[StorageClass::Q4D; 2], [StorageClass::Q4K, StorageClass::Q6K]] {
-        works.push(Work::Gated { classes, n, stride, epilogue: &program });
+        works.push(Work::Gated { classes, n, epilogue: &program });
     }
     let kernel =
-        |(work, m, columns)| Cooperative { k, work, stride, rows, m, columns, matrix }.kernel();
+        |(work, m, columns)| Cooperative { k, work, rows, m, columns, parts: 1, matrix }.kernel();
     let narrow = match works[0] {
         Work::Product { output, .. } => Work::Product { class: StorageClass::Q4K, n, output },
         Work::Gated { .. } => unreachable!("products come first"),
     };
     let wide = works.into_iter().flat_map(|work| [(work, 16, 64), (work, 32, 64)]);
-    wide.chain([(narrow, 16, 32), (narrow, 32, 32)]).map(kernel).collect()
+    let others =
+        [32, 128].into_iter().flat_map(|columns| [(narrow, 16, columns), (narrow, 32, columns)]);
+    wide.chain(others).map(kernel).collect()
 }
 
 /// Products that normalise and quantise their input themselves.

@@ -41,10 +41,13 @@ impl Finder<'_> {
                 self.operand(v);
                 self.accesses.writes.push(Resource::Cache(*shape));
             }
-            Work::Attention { shape, q, fresh } => {
+            Work::Attention { shape, q, fresh, whole } => {
                 self.operand(q);
                 self.accesses.reads.push(Resource::Cache(*shape));
-                self.accesses.writes.push(Resource::Partial(*shape));
+                match whole {
+                    Some(out) => self.write(out.buffer),
+                    None => self.accesses.writes.push(Resource::Partial(*shape)),
+                }
                 if let Some(Fresh { k, v }) = fresh {
                     self.operand(k);
                     self.operand(v);

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use onebit_ir::rows::{Expr, RowProgram, Store};
 
+use super::kernels::splits_positions;
 use crate::schedule::repack::WeightId;
 use crate::schedule::steps::{
     Binding, BufferId, Product, RowStep, Rows, Schedule, ShapeId, Step, View, uses,
@@ -58,6 +59,8 @@ pub enum Work<'s> {
         shape: ShapeId,
         q: Operand<'s>,
         fresh: Option<Fresh<'s>>,
+        /// Where its results go; partial results without.
+        whole: Option<View>,
     },
     /// Partial results of an attention to a buffer of floats or of records.
     Merge {
@@ -100,7 +103,8 @@ pub enum Fusion {
     Whole,
     /// Into attention only.
     Heads,
-    /// As [`Fusion::Heads`], and every product is a dispatch of its own.
+    /// As [`Fusion::Heads`], and every product is a dispatch of its own. Attention does not split a
+    /// row's positions where there are heads and rows enough.
     Apart,
 }
 
@@ -170,7 +174,7 @@ impl<'s> Grouper<'s> {
             }
             Step::Attention { shape, q, out } => {
                 let (q, fresh) = (self.operand(*q), self.fresh.take());
-                self.push(name, Work::Attention { shape: *shape, q, fresh });
+                self.push(name, Work::Attention { shape: *shape, q, fresh, whole: None });
                 self.partial = Some((out.buffer, *shape, *out));
             }
             Step::ArrayGate { .. } | Step::Array { .. } => {
@@ -187,7 +191,11 @@ impl<'s> Grouper<'s> {
         if let Some((buffer, shape, _)) = self.partial
             && let Some(out) = copies(step, buffer)
         {
-            self.push(name, Work::Merge { shape, out });
+            if self.complete(out, Some(index)) {
+                self.partial = None;
+            } else {
+                self.push(name, Work::Merge { shape, out });
+            }
             return;
         }
         self.materialise(name, |buffer| reads_buffer(step, buffer));
@@ -260,9 +268,32 @@ impl<'s> Grouper<'s> {
         if let Some((buffer, shape, out)) = self.partial
             && is_read(buffer)
         {
+            self.partial = None;
+            if self.complete(out, None) {
+                return;
+            }
             let (steps, work) = (Vec::new(), Work::Merge { shape, out });
             self.units.push(Unit { name, steps, work });
-            self.partial = None;
+        }
+    }
+
+    /// Lets the attention before, where it does not split positions, leave its results at `out`, and
+    /// do the step `copy` with that.
+    fn complete(&mut self, out: View, copy: Option<usize>) -> bool {
+        if self.fusion != Fusion::Apart {
+            return false;
+        }
+        let attention = self.units.iter_mut().rev().find_map(|unit| match &mut unit.work {
+            Work::Attention { shape, whole, .. } => Some((*shape, whole, &mut unit.steps)),
+            _ => None,
+        });
+        match attention {
+            Some((shape, whole, steps)) if !splits_positions(self.schedule, shape) => {
+                *whole = Some(out);
+                steps.extend(copy);
+                true
+            }
+            _ => false,
         }
     }
 

@@ -10,7 +10,7 @@ use onebit_shaders::gated::Gated;
 use onebit_shaders::gather::Gather;
 use onebit_shaders::product::{self, Input as ProductInput, Output, Part};
 use onebit_shaders::rows::{self, RowsKind};
-use onebit_shaders::{Kernel, pick};
+use onebit_shaders::{ActivationForm, Kernel, pick};
 
 use super::dispatch::{Operands, Program, place, u32_of};
 use super::group::{Fresh, Input, Operand, Unit, Work, rope_table};
@@ -57,9 +57,6 @@ impl KernelSet {
 /// Workgroups that a product is cut into at most, before each takes several tiles: enough to fill
 /// a large device, few enough that starting them costs little.
 const PRODUCT_GROUPS: usize = 640;
-/// Workgroups of 64 columns from which on a product of matrices does not take half as many columns
-/// each: as many as a large device has processors.
-const WIDE_GROUPS: usize = 128;
 /// As [`PRODUCT_GROUPS`], of a product of one row with so many outputs that each workgroup has
 /// many tiles in turn: two for each processor of a large device, so that they run at once and
 /// none computes its activations while others wait for it to begin.
@@ -72,8 +69,18 @@ const SPLITS: u32 = 8;
 pub enum Arithmetic {
     /// By integer dot products, on quantised activations.
     Dots,
-    /// By cooperative matrices of f16, on floats: see [`super::floats`].
+    /// By cooperative matrices, on f16.
     Matrices,
+}
+
+impl Arithmetic {
+    /// What quantised buffers of the schedule hold.
+    pub fn form(self) -> ActivationForm {
+        match self {
+            Self::Dots => ActivationForm::Records,
+            Self::Matrices => ActivationForm::Halves,
+        }
+    }
 }
 
 /// Whether `schedule` has products that [`Arithmetic`] makes a difference for.
@@ -94,16 +101,18 @@ pub fn choose<'s>(
     schedule: &'s Schedule,
     store: &WeightStore<'_>,
     unit: &Unit<'s>,
-    arithmetic: Arithmetic,
+    (arithmetic, parts): (Arithmetic, &PartCounts),
 ) -> Result<Chosen<'s>, CompileError> {
-    let chooser = Chooser { schedule, store, rows: schedule.max_rows, arithmetic };
+    let chooser = Chooser { parts, schedule, store, rows: schedule.max_rows, arithmetic };
     match &unit.work {
         Work::Gather { weight, out } => Ok(chooser.gather(*weight, *out)),
         Work::Rows(step) => chooser.rows(step),
         Work::Product { input, parts, rows } => chooser.product(input, parts, *rows),
         Work::Gated { input, gate, up, epilogue } => chooser.gated(input, [gate, up], epilogue),
         Work::CacheWrite { shape, k, v } => chooser.cache_write(*shape, k, v),
-        Work::Attention { shape, q, fresh } => chooser.attention(*shape, q, fresh.as_ref()),
+        Work::Attention { shape, q, fresh, whole } => {
+            chooser.attention(*shape, q, fresh.as_ref(), *whole)
+        }
         Work::Merge { shape, out } => chooser.merge(*shape, *out),
     }
 }
@@ -128,6 +137,17 @@ pub fn picks(schedule: &Schedule) -> [(Chosen<'_>, Accesses); 2] {
     ]
 }
 
+/// Workgroups of an attention from which on it does not split a row's positions, and needs no merge
+/// behind it.
+const WHOLE_GROUPS: u32 = 64;
+
+/// Whether the attention of a step of matrices splits the positions of a row.
+pub fn splits_positions(schedule: &Schedule, shape: ShapeId) -> bool {
+    let shape = attention::Shape::from(&schedule.shapes[shape]);
+    attention::groups(&shape, 1, u32_of(schedule.max_rows)).into_iter().product::<u32>()
+        < WHOLE_GROUPS
+}
+
 /// Bytes of the partial results of an attention.
 pub fn partial_bytes(schedule: &Schedule, shape: ShapeId) -> usize {
     let shape = attention::Shape::from(&schedule.shapes[shape]);
@@ -149,7 +169,58 @@ fn size(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a step's scratch is small")
 }
 
+/// Buffers that are the sum of several parts, and how many.
+pub type PartCounts = HashMap<BufferId, usize>;
+
+/// How many workgroups share the k of each product of matrices in `units`: as many as fill
+/// [`PROCESSORS`], where nothing but row loops, which add the parts up, reads the result.
+pub fn part_counts(schedule: &Schedule, store: &WeightStore<'_>, units: &[Unit<'_>]) -> PartCounts {
+    let mut counts = PartCounts::new();
+    for unit in units {
+        let Work::Product { parts, rows: Rows::All, .. } = &unit.work else { continue };
+        let [part] = parts[..] else { continue };
+        let (matrix, out) = (store.matrix_at(part.weight), part.out);
+        let width = match schedule.buffers[out.buffer.0].contents {
+            Contents::F32 { width } => width,
+            Contents::Q8 { .. } => continue,
+        };
+        let is_all = out.column == 0 && out.stride == width && width == matrix.rows;
+        let columns = columns_a_group(matrix.rows);
+        let most = PROCESSORS.div_ceil(matrix.rows.div_ceil(columns)).min(MOST_PARTS);
+        let count = cooperative::most_parts(matrix.columns, columns, most);
+        if is_integer(store, &part) && is_all && count > 1 {
+            counts.insert(out.buffer, count);
+        }
+    }
+    for unit in units {
+        if !matches!(unit.work, Work::Rows(_)) {
+            let reads = super::accesses::of(schedule, unit).reads;
+            counts.retain(|&buffer, _| !reads.contains(&Resource::Buffer(buffer)));
+        }
+    }
+    counts
+}
+
+/// Processors of a large device. A workgroup of matrices fills one; where there are fewer of them,
+/// several share the product's k.
+const PROCESSORS: usize = 128;
+/// Workgroups that share a product's k at most: readers add their sums up.
+const MOST_PARTS: usize = 4;
+
+/// Rows of a step in whole matrices.
+pub fn matrix_rows(rows: usize) -> usize {
+    rows.next_multiple_of(MatrixShape::SIXTEEN.size)
+}
+
+/// Columns of a workgroup of a product of matrices. Half the columns take half the turns, each of
+/// which is 15 % longer (on an H200), and twice the workgroups.
+fn columns_a_group(outputs: usize) -> usize {
+    let rounds = |columns: usize| outputs.div_ceil(columns).div_ceil(PROCESSORS);
+    if rounds(32) * 115 < 2 * rounds(64) * 100 { 32 } else { 64 }
+}
+
 struct Chooser<'s, 'm> {
+    parts: &'m PartCounts,
     schedule: &'s Schedule,
     store: &'m WeightStore<'m>,
     rows: usize,
@@ -171,7 +242,17 @@ impl<'s> Chooser<'s, '_> {
         let logits = step.bindings.iter().position(
             |binding| matches!(binding, Binding::Write(view) if self.is_logits(view.buffer)),
         );
-        let kernel = rows::kernel(&step.program, kind(step.rows), logits)?;
+        let parts: Vec<rows::Parts> = (step.bindings.iter().enumerate())
+            .filter_map(|(arg, binding)| match binding {
+                Binding::Read(view) => {
+                    let count = *self.parts.get(&view.buffer)?;
+                    Some(rows::Parts { arg, count, pitch: matrix_rows(self.rows) * view.stride })
+                }
+                Binding::Write(_) | Binding::Vector(_) => None,
+            })
+            .collect();
+        let ends = rows::Ends { logits, form: self.arithmetic.form(), parts: &parts };
+        let kernel = rows::kernel_with(&step.program, kind(step.rows), ends)?;
         let rope = self.rope(step);
         let programs = vec![Program::Loop(step)];
         let operands = Operands { programs, rope, ..Operands::default() };
@@ -200,7 +281,8 @@ impl<'s> Chooser<'s, '_> {
         {
             let (class, n) = (matrix(part).class, matrix(part).rows);
             let work = cooperative::Work::Product { class, n, output: self.output(part) };
-            return Ok(self.cooperative(k, work, &source, rows, operands));
+            let count = self.parts.get(&part.out.buffer).copied().unwrap_or(1);
+            return Ok(self.cooperative(k, (work, count), &source, rows, operands));
         }
         let product = product::Product {
             k,
@@ -229,10 +311,8 @@ impl<'s> Chooser<'s, '_> {
         operands.outs = written.iter().map(|&view| place(self.schedule, view)).collect();
         let (k, n, classes) = (first.columns, first.rows, [first.class, second.class]);
         if self.arithmetic == Arithmetic::Matrices {
-            let stride = written.map_or(n, |view| view.stride);
-            let epilogue = &epilogue.program;
-            let work = cooperative::Work::Gated { classes, n, stride, epilogue };
-            return Ok(self.cooperative(k, work, &source, Rows::All, operands));
+            let work = cooperative::Work::Gated { classes, n, epilogue: &epilogue.program };
+            return Ok(self.cooperative(k, (work, 1), &source, Rows::All, operands));
         }
         let gated = Gated {
             k,
@@ -254,26 +334,25 @@ impl<'s> Chooser<'s, '_> {
         }
     }
 
-    /// A dispatch of matrices. Its input stands in the arena, as floats: nothing is drawn into
-    /// products of so many rows.
+    /// A dispatch of matrices. Its input stands in the arena: nothing is drawn into products of so
+    /// many rows.
     fn cooperative(
         &self,
         k: usize,
-        work: cooperative::Work<'_>,
+        (work, parts): (cooperative::Work<'_>, usize),
         source: &ProductInput<'_>,
         rows: Rows,
         operands: Operands<'s>,
     ) -> Chosen<'s> {
-        let &ProductInput::Floats { stride } = source else {
-            unreachable!("a schedule for matrices has no quantised activations");
-        };
+        debug_assert_eq!(*source, ProductInput::Records);
         let matrix = MatrixShape::SIXTEEN;
-        let m = self.rows.next_multiple_of(matrix.size);
-        let columns = match work {
-            cooperative::Work::Product { n, .. } if n < 64 * WIDE_GROUPS => 32,
-            _ => 64,
+        let m = matrix_rows(self.rows);
+        let outputs = match work {
+            cooperative::Work::Product { n, .. } => n,
+            cooperative::Work::Gated { n, .. } => 2 * n,
         };
-        let cooperative = Cooperative { k, work, stride, rows: kind(rows), m, columns, matrix };
+        let columns = columns_a_group(outputs);
+        let cooperative = Cooperative { k, work, rows: kind(rows), m, columns, parts, matrix };
         Chosen { kernel: cooperative.kernel(), groups: cooperative.groups(self.rows), operands }
     }
 
@@ -297,6 +376,7 @@ impl<'s> Chooser<'s, '_> {
         shape: ShapeId,
         q: &Operand<'s>,
         fresh: Option<&Fresh<'s>>,
+        whole: Option<View>,
     ) -> Result<Chosen<'s>, CompileError> {
         let heads = self.shape(shape);
         let mut programs = vec![program(q)];
@@ -307,17 +387,25 @@ impl<'s> Chooser<'s, '_> {
                 KeyValue::Fresh { k: operand(k), v: operand(v) }
             }
         };
-        let kernel = attention::kernel(&heads, SPLITS, operand(q), key_value)?;
+        let contents = |view: View| self.schedule.buffers[view.buffer.0].contents;
+        let (kernel, splits) = match whole.map(contents) {
+            None => (attention::kernel(&heads, SPLITS, operand(q), key_value)?, SPLITS),
+            Some(Contents::F32 { .. }) => (attention::kernel(&heads, 1, operand(q), key_value)?, 1),
+            Some(Contents::Q8 { .. }) => {
+                (attention::kernel_leaving_halves(&heads, operand(q), key_value)?, 1)
+            }
+        };
+        let out = whole.map_or((Resource::Partial(shape), 0), |out| place(self.schedule, out));
         let operands = Operands {
             programs,
-            outs: vec![(Resource::Partial(shape), 0)],
+            outs: vec![out],
             rope: self.rope_of(q),
             cache: Some(shape),
             ..Operands::default()
         };
         Ok(Chosen {
             kernel,
-            groups: attention::groups(&heads, SPLITS, u32_of(self.rows)),
+            groups: attention::groups(&heads, splits, u32_of(self.rows)),
             operands,
         })
     }
@@ -325,7 +413,10 @@ impl<'s> Chooser<'s, '_> {
     fn merge(&self, shape: ShapeId, out: View) -> Result<Chosen<'s>, CompileError> {
         let form = match self.schedule.buffers[out.buffer.0].contents {
             Contents::F32 { .. } => MergeOut::Floats,
-            Contents::Q8 { .. } => MergeOut::Records,
+            Contents::Q8 { .. } => match self.arithmetic.form() {
+                ActivationForm::Records => MergeOut::Records,
+                ActivationForm::Halves => MergeOut::Halves,
+            },
         };
         let operands = Operands {
             outs: vec![place(self.schedule, out)],

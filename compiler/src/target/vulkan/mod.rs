@@ -6,7 +6,6 @@
 
 mod accesses;
 mod dispatch;
-mod floats;
 mod group;
 mod kernels;
 mod memory;
@@ -15,13 +14,13 @@ mod prune;
 
 use onebit_ir::Graph;
 use onebit_ir::verify::GraphInfo;
-use onebit_plan::abi::CacheForm;
+use onebit_plan::abi::{BLOCK, CacheForm};
 use onebit_plan::gpu::{
     GPU_ROWS, GpuDispatch, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuRopeTable,
     WINDOW_ALIGN, record,
 };
 use onebit_plan::manifest::{Scratch, Tap};
-use onebit_shaders::{Kernel, Module, attention};
+use onebit_shaders::{ActivationForm, Kernel, Module, attention};
 use rayon::prelude::*;
 
 use crate::error::CompileError;
@@ -30,7 +29,7 @@ use crate::schedule::steps::select::{self, EntryOptions};
 use crate::schedule::steps::{BufferId, Contents, Schedule, Sharing};
 use dispatch::Layout;
 use group::{Fusion, Unit};
-use kernels::{Arithmetic, Chosen, KernelSet};
+use kernels::{Arithmetic, Chosen, KernelSet, PartCounts};
 use memory::{Accesses, Arena, Resource};
 
 pub use prune::prune;
@@ -79,8 +78,6 @@ pub fn lower(
         };
         let schedule = select::schedule(graph, info, entry, store)?;
         if rows >= MATRIX_ROWS && kernels::multiplies_integers(&schedule, store) {
-            let mut schedule = schedule.clone();
-            floats::unquantise(&mut schedule);
             let lowered = entry_of((graph, &schedule), store, &mut set, Arithmetic::Matrices)?;
             arena = arena.max(lowered.arena);
             entries.push(lowered.entry);
@@ -121,21 +118,29 @@ fn entry_of(
         Arithmetic::Matrices => (Fusion::Apart, "-matrices"),
     };
     let units = group::group(schedule, fusion);
+    let parts = match arithmetic {
+        Arithmetic::Dots => PartCounts::new(),
+        Arithmetic::Matrices => kernels::part_counts(schedule, store, &units),
+    };
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
     let mut accesses: Vec<Accesses> = Vec::new();
     for unit in &units {
-        chosen.push(kernels::choose(schedule, store, unit, arithmetic)?);
+        chosen.push(kernels::choose(schedule, store, unit, (arithmetic, &parts))?);
         accesses.push(accesses::of(schedule, unit));
     }
     for (pick, touched) in kernels::picks(schedule) {
         chosen.push(pick);
         accesses.push(touched);
     }
-    if rows == 1 {
-        look_ahead(store, &mut chosen);
+    match arithmetic {
+        Arithmetic::Dots if rows == 1 => look_ahead(store, &mut chosen, Ahead::Any),
+        Arithmetic::Dots => {}
+        Arithmetic::Matrices => look_ahead(store, &mut chosen, Ahead::Small),
     }
     let waits = memory::waits(&accesses);
-    let arena = Arena::plan(&accesses, &waits, |resource| bytes_of(schedule, resource));
+    let arena = Arena::plan(&accesses, &waits, |resource| {
+        bytes_of(schedule, (arithmetic, &parts), resource)
+    });
     let caches = caches(schedule);
     let layout = Layout { schedule, store, arena: &arena, caches: &caches };
     let covered = group::covered(schedule, &units).into_iter().map(|steps| numbers(&steps));
@@ -146,7 +151,11 @@ fn entry_of(
             let index = set.index(&chosen.kernel);
             let Chosen { kernel, groups, operands } = chosen;
             let dispatch = layout.dispatch((index, &kernel), (name, wait), groups, &operands);
-            GpuDispatch { regions, taps: taps(graph, schedule, &arena, touched), ..dispatch }
+            GpuDispatch {
+                regions,
+                taps: taps((graph, schedule), &arena, &parts, touched),
+                ..dispatch
+            }
         },
     );
     let entry = GpuEntry {
@@ -162,9 +171,21 @@ fn entry_of(
 /// device's cache holds twice.
 const AHEAD_BYTES: u64 = 16 << 20;
 
+/// Weights that dispatches fetch for those behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    /// The first [`AHEAD_BYTES`] of any.
+    Any,
+    /// Those of at most [`SMALL_BYTES`].
+    Small,
+}
+
+/// Weights that a dispatch of many rows is too short for to hide the time that memory takes.
+const SMALL_BYTES: u64 = 2 << 20;
+
 /// Lets each dispatch fetch the weights of the one behind it, which nothing that it computes
-/// stands in the way of: a dispatch of few rows is too short to hide the time that memory takes.
-fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>]) {
+/// stands in the way of: a short dispatch does not hide the time that memory takes.
+fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>], ahead: Ahead) {
     for index in 1..chosen.len() {
         let (before, from) = chosen.split_at_mut(index);
         let (Some(dispatch), Some(next)) = (before.last_mut(), from.first()) else { continue };
@@ -173,7 +194,10 @@ fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>]) {
         let end = matrices().map(|matrix| matrix.offset + matrix.bytes).max();
         let (Some(start), Some(end)) = (start, end) else { continue };
         let ([_, _, 1], None) = (dispatch.groups, next.operands.weight_rows) else { continue };
-        let end = end.min(start + AHEAD_BYTES);
+        let end = match ahead {
+            Ahead::Small if end - start > SMALL_BYTES => continue,
+            Ahead::Small | Ahead::Any => end.min(start + AHEAD_BYTES),
+        };
         let words = dispatch::u32_of((end - start) as usize / 16);
         (dispatch.kernel, dispatch.groups) =
             dispatch.kernel.clone().looking_ahead(dispatch.groups, words);
@@ -182,9 +206,17 @@ fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>]) {
 }
 
 /// Values of the graph that a dispatch leaves in the arena as floats.
-fn taps(graph: &Graph, schedule: &Schedule, arena: &Arena, touched: &Accesses) -> Vec<Tap> {
+fn taps(
+    (graph, schedule): (&Graph, &Schedule),
+    arena: &Arena,
+    parts: &PartCounts,
+    touched: &Accesses,
+) -> Vec<Tap> {
     let tap = |resource: &Resource| {
         let &Resource::Buffer(buffer) = resource else { return None };
+        if parts.contains_key(&buffer) {
+            return None;
+        }
         let offset = arena.offset(*resource);
         crate::schedule::taps::tap(graph, schedule, buffer, (Scratch::Arena, offset))
     };
@@ -197,12 +229,22 @@ fn numbers(steps: &[usize]) -> Vec<u32> {
 }
 
 /// Bytes of what lies in the arena.
-fn bytes_of(schedule: &Schedule, resource: Resource) -> usize {
+fn bytes_of(
+    schedule: &Schedule,
+    (arithmetic, parts): (Arithmetic, &PartCounts),
+    resource: Resource,
+) -> usize {
     let rows = schedule.max_rows;
     match resource {
         Resource::Buffer(BufferId(id)) => match schedule.buffers[id].contents {
-            Contents::F32 { width } => rows * width * 4,
-            Contents::Q8 { width } => rows * width.div_ceil(32) * record::BYTES,
+            Contents::F32 { width } => match parts.get(&BufferId(id)) {
+                Some(count) => count * kernels::matrix_rows(rows) * width * 4,
+                None => rows * width * 4,
+            },
+            Contents::Q8 { width } => match arithmetic.form() {
+                ActivationForm::Records => rows * width.div_ceil(BLOCK) * record::BYTES,
+                ActivationForm::Halves => rows * width * 2,
+            },
         },
         Resource::Partial(shape) => kernels::partial_bytes(schedule, shape),
         Resource::Candidates => kernels::candidate_bytes(schedule),

@@ -45,9 +45,9 @@ pub enum Matrices {
     /// give what dot products give. Steps of 9 rows and more then
     /// round otherwise than those of fewer, and the driver is not [uniform](Driver::is_uniform);
     /// activations beyond 65504, the largest f16, become that.
+    #[default]
     Auto,
     /// A row's logits depend on its own sequence only, bit for bit.
-    #[default]
     Never,
 }
 

@@ -106,6 +106,8 @@ impl TensorSource for Model {
 pub struct Compiled {
     plan: CompletePlan,
     off_gpu: Option<String>,
+    /// Why gates are not made on the array.
+    apart: Vec<String>,
     options: Options,
 }
 
@@ -121,7 +123,9 @@ impl Compiled {
     /// What the disk refuses.
     pub fn publish(self) -> Result<Report, CompileError> {
         let manifest = self.plan.publish()?;
-        Ok(Report::new(manifest, self.off_gpu).for_machine(self.options.machine))
+        Ok(Report::new(manifest, self.off_gpu)
+            .with_apart(self.apart)
+            .for_machine(self.options.machine))
     }
 }
 
@@ -177,7 +181,8 @@ pub fn prepare(
     manifest.gpu = gpu.map(|program| program.plan);
     let signer = options.signer.as_deref().map(|key| key as &dyn Signer);
     let plan = writer.complete(manifest, signer)?;
-    Ok(Compiled { plan, off_gpu, options: options.clone() })
+    let apart = store.apart().iter().cloned().collect();
+    Ok(Compiled { plan, off_gpu, apart, options: options.clone() })
 }
 
 /// Writes all segments but the golden vectors and the weights.

@@ -21,13 +21,20 @@ pub struct Report {
     pub manifest: Manifest,
     /// Why the plan has nothing for Vulkan devices, where it was to have it.
     off_gpu: Option<String>,
+    /// Why gates are not made on the array.
+    apart: Vec<String>,
     /// The machine that the plan is for.
     machine: Option<Machine>,
 }
 
 impl Report {
     pub fn new(manifest: Manifest, off_gpu: Option<String>) -> Self {
-        Self { manifest, off_gpu, machine: None }
+        Self { manifest, off_gpu, apart: Vec::new(), machine: None }
+    }
+
+    /// The same with why gates are not made on the array.
+    pub fn with_apart(self, apart: Vec<String>) -> Self {
+        Self { apart, ..self }
     }
 
     /// The same with what is predicted for a machine.
@@ -83,6 +90,12 @@ impl fmt::Display for Report {
         }
         if let Some(plan) = &m.array {
             array(f, plan)?;
+            for reason in &self.apart {
+                writeln!(
+                    f,
+                    "  gates stay on the cpu, gate + up and down are two submissions: {reason}"
+                )?;
+            }
         }
         if let Some(plan) = &m.gpu {
             gpu(f, plan, self.machine.as_ref())?;
@@ -171,6 +184,10 @@ mod tests {
     use super::*;
 
     fn report(options: &[&str]) -> String {
+        report_with(options, Vec::new(), false)
+    }
+
+    fn report_with(options: &[&str], apart: Vec<String>, has_array: bool) -> String {
         let region = |name: &str, target: &str, macs| Region {
             name: name.into(),
             target: target.into(),
@@ -208,10 +225,24 @@ mod tests {
                 region("@blk.0.ffn_down", "cpu", 64),
             ],
             weights: Vec::new(),
-            array: None,
+            array: has_array.then(|| ArrayPlan {
+                calls: Vec::new(),
+                products: Vec::new(),
+                groups: Vec::new(),
+                group_seconds: 0.25,
+            }),
             gpu: None,
         };
-        Report::new(manifest, None).to_string()
+        Report::new(manifest, None).with_apart(apart).to_string()
+    }
+
+    /// Why a layer has a submission more.
+    #[test]
+    fn gates_that_stay_on_the_cpu_have_their_reason() {
+        let text = report_with(&[NPU_OPTION], vec!["too many".into()], true);
+        let reason = "gates stay on the cpu, gate + up and down are two submissions: too many";
+        assert!(text.contains(reason), "{text}");
+        assert!(!report_with(&[NPU_OPTION], Vec::new(), true).contains("gates"));
     }
 
     /// Nothing falls back in silence, and steps without products are no news.

@@ -1,6 +1,7 @@
 //! A small manifest with parts for every device, for tests of what plans need. No plan stands behind
 //! it, so that numbers may be larger than any file.
 
+use onebit_plan::abi::ArrayRole;
 use onebit_plan::gpu::{
     GpuDispatch, GpuEntry, GpuFeature, GpuKernel, GpuModule, GpuPlan, GpuSlot, GpuWindow, binding,
 };
@@ -79,6 +80,7 @@ fn array() -> ArrayPlan {
         rows: 1024,
         columns: 1024,
         group: 1024,
+        role: ArrayRole::Plain,
         call: 0,
         offset: 0,
         bytes: 1 << 20,

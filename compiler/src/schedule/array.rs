@@ -3,11 +3,12 @@
 //! This form rounds, unlike the storage classes of the CPU: what it changes is measured as the
 //! weights are packed and stands in the plan.
 
-use onebit_aie::gemm::{self, Cost, Design, Results, Shape, Tiling, pack};
+use onebit_aie::gemm::gated::Factor;
+use onebit_aie::gemm::{self, Cost, Design, Gated, Results, Shape, Tiling, pack};
 use onebit_ir::quant::Format;
 use onebit_plan::abi::{
-    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GRANULE, ARRAY_GROUP, ARRAY_LEVELS, ARRAY_ROWS,
-    ArrayProduct,
+    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GRANULE, ARRAY_GROUP, ARRAY_LEVELS, ARRAY_PIECE,
+    ARRAY_ROWS, ArrayProduct, ArrayRole,
 };
 use rayon::prelude::*;
 
@@ -28,10 +29,34 @@ pub struct ArrayMatrix {
     pub rows: usize,
     pub columns: usize,
     pub group: usize,
+    /// What becomes of its products, and where their activations are from.
+    pub link: Link,
     /// The plan's number of the first block; those of the others follow.
     pub first: usize,
     /// The rows of each call, in order.
     pub blocks: Vec<ArrayBlock>,
+}
+
+/// Whether a product is one half of a gate and what reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    None,
+    /// Of two tensors: the gate's and what is gated. Codes go out.
+    Gate(Gated),
+    /// Activations are such codes.
+    Reader(Gated),
+}
+
+impl Link {
+    /// What the plan calls it.
+    pub fn role(self) -> ArrayRole {
+        match self {
+            Self::None => ArrayRole::Plain,
+            Self::Gate(Gated { factor: Factor::Sigmoid, .. }) => ArrayRole::Silu,
+            Self::Gate(Gated { factor: Factor::Normal, .. }) => ArrayRole::GeluTanh,
+            Self::Reader(_) => ArrayRole::Gated,
+        }
+    }
 }
 
 /// The part of a stack that one call multiplies with.
@@ -103,6 +128,7 @@ pub struct Rounding {
 const _: () = {
     assert!(ARRAY_ROWS == gemm::ROWS as usize && ARRAY_BLOCK == gemm::BLOCK as usize);
     assert!(ARRAY_BRICK == gemm::BRICK_DEPTH as usize);
+    assert!(ARRAY_PIECE * 2 * ARRAY_BLOCK == gemm::ACTIVATION_PIECE_BYTES as usize);
     assert!(ARRAY_GRANULE == gemm::WEIGHT_GRANULE_BYTES as usize);
     assert!(ARRAY_COLUMNS == onebit_aie::array::COLUMNS as usize);
     assert!(matches!(Results::of_fifteen_bits(ARRAY_GROUP as u32), Results::Combined));
@@ -151,8 +177,17 @@ impl ArrayMatrix {
     ) -> Self {
         let rows = tensor_rows.iter().sum();
         let group = group_of(columns).unwrap_or(0);
-        let blocks = Vec::new();
-        Self { tensors, tensor_rows, formats, rows, columns, group, first, blocks }
+        let (blocks, link) = (Vec::new(), Link::None);
+        Self { tensors, tensor_rows, formats, rows, columns, group, link, first, blocks }
+    }
+
+    /// The same as one half of a gate and what reads it.
+    pub fn linked(self, link: Link) -> Self {
+        let group = match link {
+            Link::Reader(gated) => gated.reader(1).group as usize,
+            Link::None | Link::Gate(_) => self.group,
+        };
+        Self { link, group, ..self }
     }
 
     /// Cuts the rows into as few calls as the limits allow, all but the last of equal size.
@@ -160,11 +195,16 @@ impl ArrayMatrix {
     /// # Errors
     /// A matrix that the array has no way to do.
     pub fn cut(mut self, limits: &ArrayLimits, design: &Design) -> Result<Self, CompileError> {
-        let mut calls = self.rows.div_ceil(limits.outputs).max(1);
+        let mut calls = match self.link {
+            Link::None => self.rows.div_ceil(limits.outputs).max(1),
+            // Those that are linked were chosen to fit.
+            Link::Gate(_) | Link::Reader(_) => 1,
+        };
         let rows = loop {
             let rows = self.rows.div_ceil(calls).next_multiple_of(UNIT_OUTPUTS);
             let seconds = Cost::new(&self.tiling(rows.min(self.rows))?, design.kernel()).total();
-            if rows == UNIT_OUTPUTS || seconds <= limits.group_seconds {
+            let is_linked = self.link != Link::None;
+            if is_linked || rows == UNIT_OUTPUTS || seconds <= limits.group_seconds {
                 break rows;
             }
             calls += 1;
@@ -182,11 +222,12 @@ impl ArrayMatrix {
 
     /// Says where the packed form starts: bytes from the start of the weight segment.
     pub fn place_at(&mut self, start: u64) {
-        let (mut offset, groups) = (start, self.groups());
-        for block in &mut self.blocks {
+        let mut offset = start;
+        let bytes: Vec<u64> = self.blocks.iter().map(|block| self.block_bytes(block)).collect();
+        for (block, bytes) in self.blocks.iter_mut().zip(bytes) {
             block.offset = offset;
             block.scales = offset + block.bytes;
-            offset += packed_bytes(block, groups);
+            offset += bytes;
         }
     }
 
@@ -216,7 +257,20 @@ impl ArrayMatrix {
 
     /// How the array cuts it.
     fn tiling(&self, rows: usize) -> Result<Tiling, CompileError> {
-        Tiling::new(&self.shape(rows)).map_err(failed)
+        let tiling = match self.link {
+            Link::Gate(gated) => gated.tiling(),
+            Link::None | Link::Reader(_) => Tiling::new(&self.shape(rows)),
+        };
+        tiling.map_err(failed)
+    }
+
+    /// Bytes of a block's weights and what is behind them: the next one starts as aligned as this.
+    fn block_bytes(&self, block: &ArrayBlock) -> u64 {
+        let behind = match self.link {
+            Link::Gate(_) => GATE_WORDS,
+            Link::None | Link::Reader(_) => block.rows * self.groups(),
+        };
+        block.bytes + (behind * size_of::<f32>()) as u64
     }
 
     /// Where the packed form starts: bytes from the start of the weight segment.
@@ -226,7 +280,7 @@ impl ArrayMatrix {
 
     /// Bytes of the packed weights and scales of all blocks.
     pub fn packed_bytes(&self) -> u64 {
-        self.blocks.iter().map(|block| packed_bytes(block, self.groups())).sum()
+        self.blocks.iter().map(|block| self.block_bytes(block)).sum()
     }
 
     /// Bytes of the packed weights alone.
@@ -250,6 +304,8 @@ impl ArrayMatrix {
                 units,
                 bricks,
                 out_stride: small(out_stride),
+                role: self.link.role() as u32,
+                reserved: 0,
             })
         };
         self.blocks.iter().enumerate().map(product).collect()
@@ -296,19 +352,14 @@ impl ArrayMatrix {
         roundings: &mut Vec<Rounding>,
         sink: &mut impl FnMut(&[u8]) -> Result<(), CompileError>,
     ) -> Result<(), CompileError> {
+        if let Link::Gate(gated) = self.link {
+            return self.pack_gate(gated, rows, roundings, sink);
+        }
         for block in &self.blocks {
             let tiling = self.tiling(block.rows)?;
             let rows = &rows[block.first_row..][..block.rows];
             let Rounded { codes, scales, rounding } = self.round(rows)?;
-            // As many at a time as there are threads: all of a large head would be twice its size.
-            let columns: Vec<u8> = (0..onebit_aie::array::COLUMNS).collect();
-            for columns in columns.chunks(rayon::current_num_threads()) {
-                let packed: Vec<Vec<u8>> = columns
-                    .par_iter()
-                    .map(|&column| pack::column_weights(&tiling, &codes, column))
-                    .collect();
-                packed.iter().try_for_each(|column| sink(column))?;
-            }
+            by_columns(sink, |column| pack::column_weights(&tiling, &codes, column))?;
             sink(bytemuck::cast_slice(&scales))?;
             roundings.push(rounding);
         }
@@ -316,10 +367,22 @@ impl ArrayMatrix {
     }
 }
 
-/// Bytes of a block's weights and the scales behind them: the next one starts as aligned as this.
-fn packed_bytes(block: &ArrayBlock, groups: usize) -> u64 {
-    block.bytes + (block.rows * groups * size_of::<f32>()) as u64
+/// Packs the columns of the array and hands them over in order: as many at a time as there are threads,
+/// for all of a large head would be twice its size.
+fn by_columns(
+    sink: &mut impl FnMut(&[u8]) -> Result<(), CompileError>,
+    pack: impl Fn(u8) -> Vec<u8> + Sync,
+) -> Result<(), CompileError> {
+    let columns: Vec<u8> = (0..onebit_aie::array::COLUMNS).collect();
+    for columns in columns.chunks(rayon::current_num_threads()) {
+        let packed: Vec<Vec<u8>> = columns.par_iter().map(|&column| pack(column)).collect();
+        packed.iter().try_for_each(|column| sink(column))?;
+    }
+    Ok(())
 }
+
+/// Words behind a gate's weights.
+const GATE_WORDS: usize = 4;
 
 fn failed(error: impl std::fmt::Display) -> CompileError {
     CompileError::Array { reason: error.to_string() }
@@ -387,6 +450,10 @@ fn round_row(row: &[f32], group: usize, codes: &mut [i8], scales: &mut [f32]) ->
     }
     Squares { changed, all }
 }
+
+mod gate;
+
+pub use gate::choose;
 
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,13 @@
 //! Packing is lossless: a class holds a format's codes and scales exactly. Matrices are laid out in the order the schedule first reads them.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use half::f16;
-use onebit_aie::gemm::{Design, GemmError};
+use onebit_aie::gemm::{Design, Gated, GemmError};
 use onebit_cpu::{Row, Scales};
 use onebit_ir::quant::{Format, Unpacked};
-use onebit_ir::{Elem, Graph, Op, ValueId};
+use onebit_ir::{Elem, Function, Graph, Op, ValueId};
 use onebit_plan::abi::{Activation, BLOCK, BUFFER_ALIGN, StorageClass, TILE_ROWS};
 use onebit_plan::layout::SPAN;
 use rayon::prelude::*;
@@ -16,7 +17,7 @@ use rayon::prelude::*;
 #[cfg(test)]
 mod tests;
 
-use super::array::{ArrayId, ArrayLimits, ArrayMatrix, Rounding, fits};
+use super::array::{self, ArrayId, ArrayLimits, ArrayMatrix, Link, Rounding, fits};
 use crate::error::CompileError;
 
 /// A model's tensors, by name.
@@ -75,6 +76,7 @@ pub struct WeightStore<'m> {
     vectors: Vec<Vector>,
     arrays: Vec<ArrayMatrix>,
     array_limits: ArrayLimits,
+    apart: BTreeSet<String>,
     /// What the array is configured with, made when it is first asked for.
     design: OnceCell<Design>,
     placement: Placement,
@@ -160,6 +162,7 @@ impl<'m> WeightStore<'m> {
             vectors: Vec::new(),
             arrays: Vec::new(),
             array_limits: ArrayLimits::default(),
+            apart: BTreeSet::new(),
             design: OnceCell::new(),
             placement,
             order: Vec::new(),
@@ -208,17 +211,59 @@ impl<'m> WeightStore<'m> {
 
     /// The array's matrix made of the weights `values`, stacked by rows; they share the width.
     pub fn array(&mut self, graph: &Graph, values: &[ValueId]) -> Result<ArrayId, CompileError> {
+        self.linked_array(graph, values, Link::None)
+    }
+
+    /// The same, of a gate or of what reads one.
+    pub fn linked_array(
+        &mut self,
+        graph: &Graph,
+        values: &[ValueId],
+        link: Link,
+    ) -> Result<ArrayId, CompileError> {
         let Source { tensors, tensor_rows, formats, columns } = self.stacked(graph, values)?;
         if let Some(found) = self.arrays.iter().position(|m| m.tensors == tensors) {
             return Ok(ArrayId(found));
         }
         let first = self.arrays.last().map_or(0, |matrix| matrix.first + matrix.blocks.len());
         let id = ArrayId(self.arrays.len());
-        let stack = ArrayMatrix::new((tensors, tensor_rows, formats), columns, first);
+        let stack = ArrayMatrix::new((tensors, tensor_rows, formats), columns, first).linked(link);
         let mut matrix = stack.cut(&self.array_limits, self.design()?)?;
         matrix.place_at(self.reserve(matrix.packed_bytes(), Item::Array(id)));
         self.arrays.push(matrix);
         Ok(id)
+    }
+
+    /// Whether gate and up, of the weights `[gate, up]`, and the product with `down` that reads what the
+    /// gate's function makes of them are one submission to the array. Notes why not.
+    pub fn gates(
+        &mut self,
+        graph: &Graph,
+        function: Function,
+        [gate, down]: [ValueId; 2],
+    ) -> Option<Gated> {
+        let rows = |value: ValueId| graph.ty(value).size(0);
+        let columns = graph.ty(gate).width()?;
+        let sizes = [rows(down)?, rows(gate)?, columns];
+        let chosen = array::choose(function, sizes, &self.array_limits, self.design().ok()?);
+        chosen.map_err(|reason| self.apart.insert(reason)).ok()
+    }
+
+    /// Notes that a gate is not made on the array, where no size is the reason.
+    pub fn notice_apart(&mut self) {
+        if self.apart.is_empty() {
+            self.apart.insert("it does not stand between two products of the array alone".into());
+        }
+    }
+
+    /// Why gates are not made on the array, each reason once.
+    pub fn apart(&self) -> &BTreeSet<String> {
+        &self.apart
+    }
+
+    /// Whether products go to the array.
+    pub fn has_array(&self) -> bool {
+        self.placement == Placement::Array
     }
 
     pub fn matrices(&self) -> &[Matrix] {

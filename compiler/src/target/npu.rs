@@ -11,7 +11,7 @@ use onebit_aie::gemm::Shape;
 use onebit_plan::manifest::{ArrayCall, ArrayGroup, ArrayPlan, ArrayWeights};
 
 use crate::error::CompileError;
-use crate::schedule::array::Rounding;
+use crate::schedule::array::{Link, Rounding};
 use crate::schedule::repack::WeightStore;
 
 /// Calls of one submission at most: what a chain of the driver's commands holds
@@ -25,8 +25,11 @@ pub struct NpuProgram {
     pub configuration: Vec<u8>,
     /// All instruction streams, one behind the other.
     pub calls: Vec<u8>,
-    records: Vec<(Shape, ArrayCall)>,
+    records: Vec<(Asked, ArrayCall)>,
 }
+
+/// What a call is made for.
+type Asked = (Shape, Link);
 
 /// Lowers the products that the schedule placed on the array; `None` when there are none.
 pub fn lower(store: &WeightStore<'_>) -> Result<Option<NpuProgram>, CompileError> {
@@ -37,25 +40,35 @@ pub fn lower(store: &WeightStore<'_>) -> Result<Option<NpuProgram>, CompileError
     let design = store.design()?;
     let xclbin = design.xclbin().map_err(|error| failed(&error))?;
     let configuration = xclbin.to_bytes().map_err(|error| failed(&error))?;
-    let (mut calls, mut records) = (Vec::new(), Vec::<(Shape, ArrayCall)>::new());
-    let blocks = store
-        .arrays()
-        .iter()
-        .flat_map(|matrix| matrix.blocks.iter().map(|block| matrix.shape(block.rows)));
-    for shape in blocks {
-        if records.iter().any(|(known, _)| *known == shape) {
+    let (mut calls, mut records) = (Vec::new(), Vec::<(Asked, ArrayCall)>::new());
+    let blocks = store.arrays().iter().flat_map(|matrix| {
+        matrix.blocks.iter().map(|block| (matrix.shape(block.rows), matrix.link))
+    });
+    for asked in blocks {
+        if records.iter().any(|(known, _)| *known == asked) {
             continue;
         }
-        let call = design.call(&shape).map_err(|error| failed(&error))?;
+        let (shape, link) = asked;
+        let call = match link {
+            Link::None => design.call(&shape),
+            Link::Gate(gated) => design.gated_call(&gated),
+            Link::Reader(gated) => design.call_of_gated(&gated, shape.n),
+        };
+        let call = call.map_err(|error| failed(&error))?;
+        let modelled_seconds = match link {
+            Link::None | Link::Gate(_) => call.cost.total(),
+            // Submitted with what it reads.
+            Link::Reader(_) => call.cost.streaming(),
+        };
         records.push((
-            shape,
+            asked,
             ArrayCall {
                 offset: calls.len() as u64,
                 length: call.txn.len() as u64,
                 activations: call.buffers.activations,
                 weights: call.buffers.weights,
                 results: call.buffers.results,
-                modelled_seconds: call.cost.total(),
+                modelled_seconds,
                 modelled_bound: call.cost.memory_bound,
             },
         ));
@@ -74,7 +87,8 @@ impl NpuProgram {
             let first = products.len();
             for block in &matrix.blocks {
                 let shape = matrix.shape(block.rows);
-                let call = self.records.iter().position(|(known, _)| *known == shape);
+                let asked = (shape, matrix.link);
+                let call = self.records.iter().position(|(known, _)| *known == asked);
                 let Rounding { relative, expected_error } = roundings[products.len()];
                 products.push(ArrayWeights {
                     tensors: matrix.tensors.clone(),
@@ -83,12 +97,22 @@ impl NpuProgram {
                     rows: shape.n,
                     columns: small(matrix.columns),
                     group: shape.group,
+                    role: matrix.link.role(),
                     call: small(call.expect("each shape has its call")),
                     offset: block.offset,
                     bytes: block.bytes,
                     rounding: relative,
                     expected_error,
                 });
+            }
+            match matrix.link {
+                Link::None => {}
+                // The schedule makes both at once, one after the other.
+                Link::Gate(_) => {
+                    groups.push(ArrayGroup { first: small(first), count: 2 });
+                    continue;
+                }
+                Link::Reader(_) => continue,
             }
             let seconds =
                 |product: &ArrayWeights| self.records[product.call as usize].1.modelled_seconds;

@@ -229,6 +229,7 @@ impl Kernels {
     }
 
     fn select(isa: Isa) -> Self {
+        crate::array::prepare();
         let allowed = || VARIANTS.iter().copied().flatten().filter(move |v| v.isa <= isa);
         let best = |slot: usize| {
             allowed()

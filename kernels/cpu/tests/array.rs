@@ -82,6 +82,8 @@ impl Case {
             units: tiling.units,
             bricks: tiling.bricks,
             out_stride: n + 3,
+            role: 0,
+            reserved: 0,
         };
         let mut segment = weights;
         scales.iter().for_each(|scale| segment.extend(scale.to_le_bytes()));

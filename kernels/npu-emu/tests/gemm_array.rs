@@ -3,8 +3,9 @@
 
 mod gemm_data;
 
-use gemm_data::{Operands, results};
+use gemm_data::{GatedOperands, Operands, results};
 use onebit_aie::gemm::block::Spacing;
+use onebit_aie::gemm::gated::{self, Factor, Gated};
 use onebit_aie::gemm::{Argument, Call, Design, Results, Shape, pack};
 use onebit_aie::txn::{Txn, TxnHeader};
 use onebit_aie_emu::array::{Latency, Options, UnknownRegisters};
@@ -116,6 +117,85 @@ fn traffic_and_time_are_those_of_the_model() {
         assert_eq!(streamed, call.tiling.streamed_bytes(), "{shape:?}");
         let ratio = report.microseconds() / (1e6 * call.cost.streaming());
         assert!((0.9..most).contains(&ratio), "{shape:?}: {ratio} of the model");
+    }
+}
+
+/// A gated product and the product that reads its results, one behind the other.
+fn check_gated(
+    array: &mut Array,
+    design: &Design,
+    gated: &Gated,
+    n: u32,
+    seed: u64,
+) -> [Report; 2] {
+    let calls = [design.gated_call(gated).unwrap(), design.call_of_gated(gated, n).unwrap()];
+    let operands = GatedOperands::random(gated, 32, seed);
+    let tiling = &calls[0].tiling;
+    let mut arguments = vec![
+        operands.activations(tiling),
+        operands.packed_weights(tiling),
+        vec![0xa5; calls[0].buffers.results as usize],
+    ];
+    let first = array.run(&calls[0].txn, &mut arguments).unwrap();
+    let (codes, shifts) = operands.expected(tiling);
+    assert!(gated::codes(tiling, 32, &arguments[2]) == codes, "{gated:?}");
+    let found = gated::shifts(tiling, &arguments[2]);
+    assert!(found.iter().map(|rows| &rows[..]).eq(shifts.iter().map(|rows| &rows[..])));
+
+    let reader = calls[1].tiling;
+    let weights = Operands::random(&reader.shape, 1, seed).weights;
+    assert_eq!(arguments[2].len() as u64, calls[1].buffers.activations);
+    let mut arguments = vec![
+        arguments.swap_remove(2),
+        pack::weights(&reader, &weights),
+        vec![0xa5; calls[1].buffers.results as usize],
+    ];
+    let second = array.run(&calls[1].txn, &mut arguments).unwrap();
+    let (high, low): (Vec<i8>, Vec<i8>) = codes.into_iter().map(pack::planes).unzip();
+    let expected = pack::product(&reader, &high, &low, &weights);
+    assert!(results(&reader, &arguments[2]) == expected, "{gated:?}, then {n}");
+    [first, second]
+}
+
+const GATED: [(Gated, u32); 4] = [
+    (Gated { outputs: 512, k: 64, factor: Factor::Normal }, 64),
+    (Gated { outputs: 1536, k: 576, factor: Factor::Sigmoid }, 576),
+    (Gated { outputs: 3072, k: 130, factor: Factor::Sigmoid }, 100),
+    (Gated { outputs: 2048, k: 640, factor: Factor::Normal }, 640),
+];
+
+/// Gated products, what reads them, and others between, under all latencies and orders of events.
+#[test]
+fn gated_products_feed_the_next_call() {
+    let design = Design::new().unwrap();
+    let container = xclbin(&design);
+    for (seed, (gated, n)) in (1..).zip(&GATED) {
+        for latency in [Latency::Shortest, Latency::Documented, Latency::Longest, Latency::Checked]
+        {
+            let options = options((seed > 1).then_some(seed), latency);
+            let mut array = Array::configure(&container, options).unwrap();
+            check_gated(&mut array, &design, gated, *n, seed);
+            check(&mut array, &design, &SHAPES[1], seed);
+            check_gated(&mut array, &design, gated, *n, seed + 10);
+        }
+    }
+}
+
+/// The model knows what the emulated array needs for a gate.
+#[test]
+fn the_time_of_a_gate_is_that_of_the_model() {
+    let design = Design::new().unwrap();
+    for (gated, n) in [GATED[1], (GATED[2].0, 1024)] {
+        let mut array =
+            Array::configure(&xclbin(&design), options(None, Latency::Documented)).unwrap();
+        let reports = check_gated(&mut array, &design, &gated, n, 3);
+        let calls = [design.gated_call(&gated).unwrap(), design.call_of_gated(&gated, n).unwrap()];
+        for (report, call) in reports.iter().zip(&calls) {
+            let streamed = report.bytes_read + report.bytes_written;
+            assert_eq!(streamed, call.tiling.streamed_bytes());
+            let ratio = report.microseconds() / (1e6 * call.cost.streaming());
+            assert!((0.9..1.15).contains(&ratio), "{gated:?}: {ratio} of the model");
+        }
     }
 }
 

@@ -5,16 +5,17 @@ mod gemm_data;
 
 use std::ops::Range;
 
-use gemm_data::{Operands, results};
+use gemm_data::{GatedOperands, Operands, results};
 use onebit_aie::gemm::block::Spacing;
+use onebit_aie::gemm::gated::Factor;
 use onebit_aie::gemm::kernel::{self, lock, parameter};
 use onebit_aie::gemm::memory::{
-    ACTIVATION_GRANULES, ACTIVATION_RING, OUTPUT_GRANULES, OUTPUT_RING, PARAMETERS,
-    WEIGHT_GRANULES, WEIGHT_RING, ZEROS,
+    ACTIVATION_GRANULES, ACTIVATION_RING, OUTPUT_GRANULES, OUTPUT_RING, PARAMETERS, PARTIAL_SUMS,
+    ROW_BITS, WEIGHT_GRANULES, WEIGHT_RING, ZEROS, core_address, table,
 };
 use onebit_aie::gemm::{
-    ACTIVATION_GRANULE_BYTES, OUTPUT_GRANULE_BYTES, Results, Shape, Tiling, WEIGHT_GRANULE_BYTES,
-    cost, pack,
+    ACTIVATION_GRANULE_BYTES, ACTIVATION_PIECE_BYTES, Gated, OUTPUT_GRANULE_BYTES, Results, Shape,
+    Tiling, WEIGHT_GRANULE_BYTES, cost, pack,
 };
 use onebit_aie::isa::Bundle;
 use onebit_aie_emu::Fault;
@@ -76,7 +77,14 @@ impl Tile {
             inputs: [(a, activations, 0), (b, weights, 0)],
             output: (c, Vec::new()),
         };
-        tile.is_written[ZEROS.start as usize..ZEROS.end as usize].fill(true);
+        for zeros in [ZEROS, ROW_BITS] {
+            tile.is_written[zeros.start as usize..zeros.end as usize].fill(true);
+        }
+        for factor in Factor::ALL {
+            let words: Vec<u8> =
+                factor.table().iter().flat_map(|word| word.to_le_bytes()).collect();
+            tile.store(core_address(table(factor)), &words).unwrap();
+        }
         let separate = u32::from(tiling.shape.results == Results::Separate);
         for (index, word) in [
             (parameter::PASSES, tiling.passes),
@@ -85,6 +93,8 @@ impl Tile {
             (parameter::UNITS, tiling.units),
             (parameter::BRICKS, tiling.bricks),
             (parameter::SEPARATE_PLANES, separate),
+            (parameter::GATE, tiling.gate.map_or(0, |factor| core_address(table(factor)))),
+            (parameter::RESULTS, core_address(PARTIAL_SUMS.start + 512 * tiling.units)),
         ] {
             tile.store(OWN_MEMORY + PARAMETERS.start + 4 * index, &word.to_le_bytes()).unwrap();
         }
@@ -154,18 +164,28 @@ impl Bus for Tile {
 fn run(
     tiling: &Tiling,
     code: &[u8],
-    mut core: Core,
+    core: Core,
     operands: &Operands,
+    place: [usize; 2],
+) -> Result<(Tile, u64), Fault> {
+    let weights = pack::weights(tiling, &operands.weights);
+    run_packed(tiling, code, core, (&operands.activations(tiling), &weights), place)
+}
+
+/// The same with what a call's buffers hold.
+fn run_packed(
+    tiling: &Tiling,
+    code: &[u8],
+    mut core: Core,
+    (packed, weights): (&[u8], &[u8]),
     [column, index]: [usize; 2],
 ) -> Result<(Tile, u64), Fault> {
-    let packed = operands.activations(tiling);
-    let granule = ACTIVATION_GRANULE_BYTES as usize;
+    let piece = ACTIVATION_PIECE_BYTES as usize;
     let own: Vec<u8> = packed
-        .chunks_exact(4 * granule)
-        .flat_map(|all| &all[index * granule..][..granule])
+        .chunks_exact(4 * piece)
+        .flat_map(|all| &all[index * piece..][..piece])
         .copied()
         .collect();
-    let weights = pack::weights(tiling, &operands.weights);
     let bytes = tiling.weight_bytes() as usize;
     let activations = own.repeat(tiling.passes as usize);
     let weights = weights[column * bytes..][..bytes].to_vec();
@@ -297,7 +317,7 @@ fn products(spacing: &Spacing, mut core: Core, shape: &Shape) -> Vec<(u64, Strin
     let code = kernel::program(spacing).unwrap().code;
     let operands = Operands::random(shape, 32, 5);
     let own: Vec<u8> =
-        operands.activations(&tiling)[..].chunks(1024).step_by(4).flatten().copied().collect();
+        operands.activations(&tiling)[..].chunks(256).step_by(4).flatten().copied().collect();
     let weights = pack::weights(&tiling, &operands.weights);
     let weights = weights[..tiling.weight_bytes() as usize].to_vec();
     let mut tile = Tile::new(&tiling, own, weights);
@@ -354,5 +374,50 @@ fn steps_follow_each_other_every_four_cycles() {
         let intervals = intervals(&spacing, Core::new(&LatencyModel::documented()));
         assert_eq!(intervals, vec![cycles; intervals.len()]);
         assert_eq!(kernel::program(&spacing).unwrap().cycles_of("brick") as u64, 8 * cycles);
+    }
+}
+
+/// A tile's part of a gated product; the core's words.
+fn check_gated(gated: Gated, spacing: &Spacing, core: Core, place: [usize; 2]) -> u64 {
+    let tiling = gated.tiling().unwrap();
+    let code = kernel::program(spacing).unwrap().code;
+    let operands = GatedOperands::random(&gated, 32, u64::from(gated.outputs + gated.k));
+    let (activations, weights) = (operands.activations(&tiling), operands.packed_weights(&tiling));
+    let (tile, words) = run_packed(&tiling, &code, core, (&activations, &weights), place).unwrap();
+    assert_eq!(tile.locks[..6], [8, 0, 4, 0, 2, 0]);
+    let output = tile.output.1;
+    assert_eq!(output.len() as u64, tiling.result_bytes() / 4);
+    let all = in_place(&tiling, &output, place);
+    let (codes, shifts) = operands.expected(&tiling);
+    let found = onebit_aie::gemm::gated::codes(&tiling, 32, &all);
+    let found_shifts = onebit_aie::gemm::gated::shifts(&tiling, &all);
+    let [column, index] = place;
+    let (outputs, width) = (gated.outputs as usize, tiling.gated_width() as usize);
+    for row in 8 * index..8 * index + 8 {
+        assert_eq!(found_shifts[column][row], shifts[column][row], "{gated:?}: row {row}");
+        for at in width * column..width * (column + 1) {
+            let place = row * outputs + at;
+            assert_eq!(found[place], codes[place], "{gated:?}: row {row}, output {at}");
+        }
+    }
+    words
+}
+
+const GATED: [Gated; 4] = [
+    Gated { outputs: 512, k: 64, factor: Factor::Sigmoid },
+    Gated { outputs: 1536, k: 576, factor: Factor::Sigmoid },
+    Gated { outputs: 3072, k: 200, factor: Factor::Normal },
+    Gated { outputs: 2048, k: 640, factor: Factor::Normal },
+];
+
+#[test]
+fn gates_are_right_under_every_latency() {
+    let (least, most) = (LatencyModel::minimum(), LatencyModel::maximum());
+    let documented = LatencyModel::documented();
+    for gated in GATED {
+        check_gated(gated, &Spacing::DOCUMENTED, Core::new(&documented), [0, 0]);
+        check_gated(gated, &Spacing::PIPELINED, Core::new(&least), [0, 1]);
+        check_gated(gated, &Spacing::PIPELINED, Core::new(&most), [7, 3]);
+        check_gated(gated, &Spacing::PIPELINED, Core::checked(&least, &most), [3, 2]);
     }
 }

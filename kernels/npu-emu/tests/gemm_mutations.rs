@@ -3,9 +3,10 @@
 
 mod gemm_data;
 
-use gemm_data::{Operands, results};
+use gemm_data::{GatedOperands, Operands, results};
 use onebit_aie::cdo::Cdo;
 use onebit_aie::gemm::block::Spacing;
+use onebit_aie::gemm::gated::{self, Factor, Gated};
 use onebit_aie::gemm::{Design, Results, Shape, kernel, mapping, pack};
 use onebit_aie::isa::assemble;
 use onebit_aie::pdi::Pdi;
@@ -108,6 +109,51 @@ const MUTATIONS: &[(&str, Mutation)] = &[
     })),
 ];
 
+/// What can be wrong with gates.
+#[rustfmt::skip]
+const GATE_MUTATIONS: &[(&str, Mutation)] = &[
+    ("sums of a gate sent as they are", Program { label: "pair_sums", from: "or r25, r25, r27", to: "nopx" }),
+    ("a gate taken for a product", Program { label: "gate", from: "jnz r25", to: "jz r25" }),
+    ("scales not waited for", Program { label: "gate_start", from: "acq #51, r13", to: "nopx" }),
+    ("rows' constants not waited for", Program { label: "gate_start", from: "acq #49, r13", to: "nopx" }),
+    ("scales never given back", Program { label: "gate_pass_end", from: "rel #50, r14", to: "nopx" }),
+    ("rows' constants never given back", Program { label: "gate_pass_end", from: "rel #48, r14", to: "nopx" }),
+    ("the high plane counts 64 times", Program { label: "gate_combine", from: "vadd.32 x3, x3, x3", to: "nopm" }),
+    ("the sums of up not combined", Program { label: "gate_combine", from: "padda [p1], m7", to: "nopa" }),
+    ("the gate gates itself", Program { label: "gate_pair", from: "lda r1, [p1, #0]", to: "lda r1, [p0, #0]" }),
+    ("up's scale for the gate", Program { label: "gate_pair", from: "lda r1, [p2, #0]", to: "lda r1, [p7, #0]" }),
+    ("the limits change places", Program { label: "gate_pair", from: "sel.nez r3, r10, r0, r27", to: "sel.nez r3, r0, r10, r27" }),
+    ("a value for its slope", Program { label: "gate_pair", from: "lda.s16 r5, [p5, dj0]", to: "lda.s16 r5, [p3, dj0]" }),
+    ("no interpolation", Program { label: "gate_pair", from: "extend.u8 r3, r3", to: "extend.u8 r3, r27" }),
+    ("a result not counted", Program { label: "gate_pair", from: "or r7, r7, r3", to: "nopx" }),
+    ("a load used before it lands", Program { label: "gate_pair", from: "  .exact\n  nop\n  .full\n", to: "" }),
+    ("all rows like the first", Program { label: "gate_row_end", from: "padda [p6], m6", to: "nopa" }),
+    ("results of the next pass over the first", Program { label: "gate_start", from: "mul r25, r25, r2", to: "mul r25, r25, r0" }),
+    ("from the wrong place of the table", Program { label: "gate_rows", from: "movxm r24, #1024", to: "movxm r24, #1020" }),
+    ("codes not shifted", Program { label: "code_pairs", from: "ashl r8, r8, r6", to: "nopx" }),
+    ("a bit too many of a code", Program { label: "codes", from: "movxm r7, #18", to: "movxm r7, #17" }),
+    ("the low plane with the high one's bits", Program { label: "send_pairs", from: "vband x0, x0, x11", to: "nopm" }),
+    ("the high plane with a bit of the low one", Program { label: "send", from: "movxm s0, #7", to: "movxm s0, #6" }),
+    ("codes rounded to the nearest", Program { label: "send", from: "movxm crrnd, #0", to: "movxm crrnd, #9" }),
+    ("codes never announced", Program { label: "send_pairs", from: "rel #53, r14", to: "nopx" }),
+    ("shifts never announced", Program { label: "send_shifts", from: "rel #53, r14", to: "nopx" }),
+    ("room for codes not waited for", Program { label: "send_pairs", from: "acq #52, r13", to: "nopx" }),
+    ("a pass too few", Program { label: "gate_pass_end", from: "add r1, r1, #-1", to: "add r1, r1, #-2" }),
+    ("the place in the ring of weights forgotten", Program { label: "gate_resume", from: "mov r21, dn2", to: "mov r21, dn1" }),
+    ("the ring of results turned", Program { label: "send_shifts", from: "xor r23, r23, r24", to: "nopx" }),
+    ("a value of a table", Word { column: 1, row: 3, offset: 0xa280, word: 256, change: |word| word ^ 64 }),
+    ("the other gate's table", Call(|ops| parameter(ops, 6, |word| if word == 0 { 0 } else { word ^ 0x800 }))),
+    ("results over the sums", Call(|ops| parameter(ops, 7, |word| word - 512))),
+    ("codes read without the gaps", Call(|ops| shim_word(ops, 0, 0, 5, |word| word - if word & 0xf_ffff == 0 { 0 } else { 256 }))),
+    ("runs of a block too short", Call(|ops| shim_word(ops, 0, 0, 4, |word| if word & 0xf_ffff == 0 { word } else { word - 1 }))),
+];
+
+/// Gates of one pass and of three, and how many outputs read each.
+const GATES: [(Gated, u32); 2] = [
+    (Gated { outputs: 512, k: 130, factor: Factor::Sigmoid }, 100),
+    (Gated { outputs: 3072, k: 64, factor: Factor::Normal }, 64),
+];
+
 fn shim_word(ops: &mut [TxnOp], column: u32, id: u32, word: usize, change: fn(u32) -> u32) {
     let at = RegisterAddress::new(column, 0, 0x1d000 + 0x20 * id).unwrap();
     for op in ops {
@@ -200,14 +246,22 @@ fn address_of(op: &RegisterOp) -> RegisterAddress {
     }
 }
 
-/// What the array makes of the design with `mutation`, `None` for none: `Ok` when both products
-/// are right [`ROUNDS`] times, else what went wrong.
-fn outcome(mutation: Option<&Mutation>) -> Result<(), String> {
+/// What an array is asked to do, again and again.
+#[derive(Clone, Copy)]
+enum Work {
+    Products,
+    Gates,
+}
+
+/// An array with the design and `mutation`, `None` for none.
+fn array(mutation: Option<&Mutation>) -> Result<(Array, Design), String> {
     // The program with less room for what is wrong with it.
     let spacing = Spacing::DOCUMENTED;
     let text = kernel::program(&spacing).unwrap().text;
     let text = mutation.map_or(text.clone(), |mutation| mutation.text(&text));
-    let code = assemble(&text, 0).unwrap();
+    let mut code = assemble(&text, 0).unwrap();
+    // An idle word less has two bytes less.
+    code.resize(code.len().next_multiple_of(4), 0);
     let mut program = mapping::configuration(&code).unwrap().register_program().unwrap();
     if let Some(mutation) = mutation {
         mutation.configuration(&mut program);
@@ -215,39 +269,110 @@ fn outcome(mutation: Option<&Mutation>) -> Result<(), String> {
     let pdi = Pdi::new(Cdo::from_program(&program));
     let container = Xclbin::new(8, pdi).unwrap().to_bytes().unwrap();
     let options = Options { latency: Latency::Documented, seed: Some(11), ..Options::default() };
-    let mut array = Array::configure(&container, options).map_err(|fault| fault.to_string())?;
-    let design = Design::spaced(&spacing).unwrap();
-    for (seed, shape) in (0..).zip([&SHAPES; ROUNDS].into_iter().flatten()) {
-        let call = design.call(shape).unwrap();
-        let mut txn = Txn::parse(&call.txn).unwrap();
-        if let Some(Call(change)) = mutation {
-            change(&mut txn.ops);
+    let array = Array::configure(&container, options).map_err(|fault| fault.to_string())?;
+    Ok((array, Design::spaced(&spacing).unwrap()))
+}
+
+/// The bytes of a call's stream, with `mutation`.
+fn stream(call: &onebit_aie::gemm::Call, mutation: Option<&Mutation>) -> Vec<u8> {
+    let mut txn = Txn::parse(&call.txn).unwrap();
+    if let Some(Call(change)) = mutation {
+        change(&mut txn.ops);
+    }
+    txn.to_bytes().unwrap()
+}
+
+/// What comes of it: `Ok` when all is right [`ROUNDS`] times, else what went wrong.
+fn outcome(mutation: Option<&Mutation>, work: Work) -> Result<(), String> {
+    let (mut array, design) = array(mutation)?;
+    match work {
+        Work::Products => {
+            for (seed, shape) in (0..).zip([&SHAPES; ROUNDS].into_iter().flatten()) {
+                product(&mut array, &design, mutation, (shape, seed))?;
+            }
         }
-        let operands = Operands::random(shape, 32, seed);
-        let mut arguments = vec![
-            operands.activations(&call.tiling),
-            pack::weights(&call.tiling, &operands.weights),
-            vec![0; call.buffers.results as usize],
-        ];
-        let run = array.run(&txn.to_bytes().unwrap(), &mut arguments);
-        run.map_err(|fault| fault.to_string())?;
-        let found = results(&call.tiling, &arguments[2]);
-        let expected =
-            pack::product(&call.tiling, &operands.high, &operands.low, &operands.weights);
-        if found != expected {
-            return Err(format!("{shape:?}: a wrong product"));
+        Work::Gates => {
+            for (seed, gate) in (0..).zip([&GATES; ROUNDS].into_iter().flatten()) {
+                gated_product(&mut array, &design, mutation, (gate, seed))?;
+            }
         }
     }
     Ok(())
 }
 
+fn product(
+    array: &mut Array,
+    design: &Design,
+    mutation: Option<&Mutation>,
+    (shape, seed): (&Shape, u64),
+) -> Result<(), String> {
+    let call = design.call(shape).unwrap();
+    let operands = Operands::random(shape, 32, seed);
+    let mut arguments = vec![
+        operands.activations(&call.tiling),
+        pack::weights(&call.tiling, &operands.weights),
+        vec![0; call.buffers.results as usize],
+    ];
+    let run = array.run(&stream(&call, mutation), &mut arguments);
+    run.map_err(|fault| fault.to_string())?;
+    let found = results(&call.tiling, &arguments[2]);
+    let expected = pack::product(&call.tiling, &operands.high, &operands.low, &operands.weights);
+    if found != expected { Err(format!("{shape:?}: a wrong product")) } else { Ok(()) }
+}
+
+/// A gate and what reads it.
+fn gated_product(
+    array: &mut Array,
+    design: &Design,
+    mutation: Option<&Mutation>,
+    ((gate, n), seed): (&(Gated, u32), u64),
+) -> Result<(), String> {
+    let call = design.gated_call(gate).unwrap();
+    let operands = GatedOperands::random(gate, 32, seed);
+    let mut arguments = vec![
+        operands.activations(&call.tiling),
+        operands.packed_weights(&call.tiling),
+        vec![0; call.buffers.results as usize],
+    ];
+    let run = array.run(&stream(&call, mutation), &mut arguments);
+    run.map_err(|fault| fault.to_string())?;
+    let (codes, shifts) = operands.expected(&call.tiling);
+    let found = gated::shifts(&call.tiling, &arguments[2]);
+    let is_right = gated::codes(&call.tiling, 32, &arguments[2]) == codes
+        && found.iter().map(|rows| &rows[..]).eq(shifts.iter().map(|rows| &rows[..]));
+    if !is_right {
+        return Err(format!("{gate:?}: wrong codes"));
+    }
+    let call = design.call_of_gated(gate, *n).unwrap();
+    let weights = Operands::random(&call.tiling.shape, 1, seed).weights;
+    let mut arguments = vec![
+        arguments.swap_remove(2),
+        pack::weights(&call.tiling, &weights),
+        vec![0; call.buffers.results as usize],
+    ];
+    let run = array.run(&stream(&call, mutation), &mut arguments);
+    run.map_err(|fault| fault.to_string())?;
+    let (high, low): (Vec<i8>, Vec<i8>) = codes.into_iter().map(pack::planes).unzip();
+    let expected = pack::product(&call.tiling, &high, &low, &weights);
+    let is_right = results(&call.tiling, &arguments[2]) == expected;
+    if is_right { Ok(()) } else { Err(format!("{gate:?}: a wrong product")) }
+}
+
+/// All mutations that the array does not find.
+fn unseen(mutations: &'static [(&str, Mutation)], work: Work) -> Vec<&'static str> {
+    outcome(None, work).unwrap();
+    let is_unseen = |(_, mutation): &&(&str, Mutation)| outcome(Some(mutation), work).is_ok();
+    mutations.iter().filter(is_unseen).map(|(name, _)| *name).collect()
+}
+
 #[test]
 fn whatever_is_wrong_is_found() {
-    outcome(None).unwrap();
-    let unseen: Vec<&str> = MUTATIONS
-        .iter()
-        .filter(|(_, mutation)| outcome(Some(mutation)).is_ok())
-        .map(|(name, _)| *name)
-        .collect();
+    let unseen = unseen(MUTATIONS, Work::Products);
+    assert!(unseen.is_empty(), "not found: {unseen:#?}");
+}
+
+#[test]
+fn whatever_is_wrong_with_gates_is_found() {
+    let unseen = unseen(GATE_MUTATIONS, Work::Gates);
     assert!(unseen.is_empty(), "not found: {unseen:#?}");
 }

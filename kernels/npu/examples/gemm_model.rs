@@ -1,7 +1,8 @@
 //! Prints what the products of three models cost on the array, by the model of
 //! `onebit_aie::gemm::cost`. Nothing in it is measured.
 
-use onebit_aie::gemm::{Cost, Design, GemmError, Results, Shape, Tiling};
+use onebit_aie::gemm::gated::{Factor, Gated};
+use onebit_aie::gemm::{Cost, Design, GemmError, Results, Shape, Tiling, cost};
 
 /// A model's products: name, n, k, how often in a step of 32 rows.
 type Products = &'static [(&'static str, u32, u32, u32)];
@@ -59,7 +60,50 @@ fn main() -> Result<(), GemmError> {
     for (model, products) in MODELS {
         print_model(&design, model, products)?;
     }
-    print_groups(&design)
+    print_groups(&design)?;
+    print_gates(&design)
+}
+
+/// A model's gate, and what reads it: name, gated outputs, k, outputs of the reader, and the groups of k
+/// that a reader of floats has.
+const GATES: [(&str, Gated, u32, u32); 4] = [
+    ("SmolLM2-135M", Gated { outputs: 1536, k: 576, factor: Factor::Sigmoid }, 576, 768),
+    ("Gemma-3-270m", Gated { outputs: 2048, k: 640, factor: Factor::Normal }, 640, 1024),
+    ("Qwen3-0.6B", Gated { outputs: 3072, k: 1024, factor: Factor::Sigmoid }, 1024, 1024),
+    ("Qwen3-8B", Gated { outputs: 12288, k: 4096, factor: Factor::Sigmoid }, 4096, 1024),
+];
+
+/// One layer's gate + up and down in one submission, and in two.
+fn print_gates(design: &Design) -> Result<(), GemmError> {
+    println!(
+        "\ngate + up and down of a layer, in us: one submission, and two with the gate on the CPU"
+    );
+    println!(
+        "{:>13} {:>7} {:>6} {:>10} {:>9} {:>9} {:>9} {:>9}",
+        "model", "outputs", "k", "cycles", "gate+up", "down", "together", "apart"
+    );
+    for (model, gated, n, group) in GATES {
+        let Gated { outputs, k, .. } = gated;
+        let plain = |n, k, group: u32| {
+            let shape = Shape { n, k, group, results: Results::of_fifteen_bits(group) };
+            design.call(&shape)
+        };
+        let [gate, down] = [plain(2 * outputs, k, k.min(1024))?, plain(n, outputs, group)?];
+        let apart = 1e6 * (gate.cost.total() + down.cost.total());
+        print!("{model:>13} {outputs:>7} {k:>6} ");
+        let calls =
+            design.gated_call(&gated).and_then(|gate| Ok([gate, design.call_of_gated(&gated, n)?]));
+        match calls {
+            Err(error) => println!("{apart:>49.1}: {error}"),
+            Ok([gate, down]) => {
+                let [first, second] = [&gate, &down].map(|call| 1e6 * call.cost.streaming());
+                let cycles = cost::gate_cycles(&gate.tiling, design.kernel());
+                let together = 1e6 * gate.cost.total() + second;
+                println!("{cycles:>10.0} {first:>9.1} {second:>9.1} {together:>9.1} {apart:>9.1}");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn print_model(design: &Design, model: &str, products: Products) -> Result<(), GemmError> {

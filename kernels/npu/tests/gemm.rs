@@ -5,8 +5,9 @@ use onebit_aie::array::{
 };
 use onebit_aie::cdo::Cdo;
 use onebit_aie::gemm::block::Spacing;
+use onebit_aie::gemm::gated::{self, Factor, Gated, Row, Weights};
 use onebit_aie::gemm::{Argument, Design, Results, Shape, ShapeError, Tiling, pack};
-use onebit_aie::program::RegisterMap;
+use onebit_aie::program::{RegisterAddress, RegisterMap, RegisterOp};
 use onebit_aie::txn::{Txn, TxnHeader, TxnOp};
 use onebit_aie::xclbin::Xclbin;
 use proptest::prelude::*;
@@ -167,8 +168,8 @@ fn formats_are_what_they_are_said_to_be() {
     (high[19 * k + 77], high[0]) = (5, 1);
     let mut packed = vec![0xff; tiling.activation_bytes() as usize];
     pack::activations(&tiling, &high, &vec![0; 32 * k], &mut packed);
-    // Row 19 is row 3 of tile 2; k 77 is brick 1, step 1, k 5.
-    let at = ((4 + 2) * 1024) + 2 * 64 + 3 * 8 + 5;
+    // Row 19 is row 3 of tile 2; k 77 is piece 4, step 1, k 5.
+    let at = ((4 * 4 + 2) * 256) + 2 * 64 + 3 * 8 + 5;
     let set: Vec<usize> = (0..packed.len()).filter(|&at| packed[at] != 0).collect();
     assert_eq!((set, packed[at]), (vec![0, at], 5));
 
@@ -184,6 +185,68 @@ fn formats_are_what_they_are_said_to_be() {
         + 1099 % 8;
     let set: Vec<usize> = (0..packed.len()).filter(|&at| packed[at] != 0).collect();
     assert_eq!((set, packed[at]), (vec![at], 255));
+}
+
+/// The same of a gated product.
+#[test]
+fn gated_formats_are_what_they_are_said_to_be() {
+    let gated = Gated { outputs: 3072, k: 64, factor: Factor::Sigmoid };
+    let tiling = gated.tiling().unwrap();
+    assert_eq!((tiling.passes, tiling.units, tiling.gated_width()), (3, 32, 384));
+    let weights = Weights { exponents: [0, 0], squares: [1 << 24, 1 << 20] };
+    let row = Row::new(&weights, &[1 << 13; 64], -2);
+    let mut packed = vec![0; tiling.activation_bytes() as usize];
+    gated::pack_row(&tiling, 11, &row, &mut packed);
+    // Behind a brick of activations, row 3 of tile 1. |sum| < 2^(13 + 3 + 12): 13 bits too many; of
+    // the other one two less.
+    let words = packed[4096 + 256 + 3 * 32..][..32].as_chunks().0;
+    let words: Vec<i32> = words.iter().map(|word| i32::from_le_bytes(*word)).collect();
+    assert_eq!(words, [-14, -12, -1, 0, 16, 0, 0, 0]);
+    assert!(packed.iter().filter(|byte| **byte != 0).count() <= 5 * 4);
+
+    let mut scales = vec![0; 6144];
+    scales[768 * 7 + 256 + 9] = 0x1234;
+    let packed = pack::gated_weights(&tiling, &vec![0; 6144 * 64], &scales, 7);
+    assert_eq!(packed.len() as u64, tiling.weight_bytes());
+    let at = 2 * 32 * 512 + 2048 + 9 * 4;
+    assert_eq!(packed[at..at + 2], [0x34, 0x12]);
+
+    // Column 2, unit 17 of its codes, row 19, lane 5; and the shift of that row.
+    let bytes = tiling.result_bytes() as usize;
+    assert_eq!(bytes, 384 * 64 + 1024);
+    let mut results = vec![0; 8 * bytes];
+    let at = 2 * bytes + (17 / 2 * 4 + 19 / 8) * 256 + 128 + 19 % 8 * 8 + 5;
+    (results[at], results[at + 64]) = (0xff, 100);
+    results[2 * bytes + 384 * 64 + 2 * 256 + 3 * 4] = 9;
+    let codes = gated::codes(&tiling, 32, &results);
+    let set: Vec<usize> = (0..codes.len()).filter(|&at| codes[at] != 0).collect();
+    let at = 19 * 3072 + 2 * 384 + 17 * 8 + 5;
+    assert_eq!((set, codes[at]), (vec![at], -28));
+    let shifts = gated::shifts(&tiling, &results);
+    assert_eq!((shifts[2][19], shifts.iter().flatten().sum::<u32>()), (9, 9));
+}
+
+/// A call that reads gated results leaves the shifts between them out.
+#[test]
+fn gated_results_are_read_in_blocks() {
+    let design = Design::new().unwrap();
+    let gated = Gated { outputs: 1536, k: 576, factor: Factor::Normal };
+    let call = design.call_of_gated(&gated, 576).unwrap();
+    assert!(call.txn.len() <= 6 << 10);
+    assert_eq!(call.buffers.activations, design.gated_call(&gated).unwrap().buffers.results);
+    let txn = Txn::parse(&call.txn).unwrap();
+    let words = txn.ops.iter().find_map(|op| match op {
+        TxnOp::Register(RegisterOp::BlockWrite { address, data })
+            if *address == RegisterAddress::new(0, 0, 0x1d000).unwrap() =>
+        {
+            Some(data.clone())
+        }
+        _ => None,
+    });
+    // Of 3072 words of codes, 4 runs of 768; 3328 words to the next column.
+    let words = words.unwrap();
+    assert_eq!(words[0], 8 * 3072);
+    assert_eq!(words[3..6], [768 << 20, 3 << 30 | 4 << 20 | 767, 2 << 24 | 3327]);
 }
 
 /// A configuration with a core, and one thing more that it must refuse.

@@ -8,6 +8,7 @@ use onebit_aie::isa::{Bundle, Op, assemble, disassemble};
 
 #[rustfmt::skip]
 const EXPECTED: &[(&str, &[(&str, &str)])] = &[
+    ("abs.mir", &[("18 10 c1 16", "abs r0, r27"), ("18 10 ad 14", "abs r22, r18")]),
     ("acq.mir", &[
         ("18 08 07 10", "acq.cond #0, r16, r26"),
         ("18 f8 c6 17", "acq.cond #62, r15, r26"),
@@ -36,7 +37,17 @@ const EXPECTED: &[(&str, &[(&str, &str)])] = &[
         ("98 70 d3 15", "add r9, r23, r23"),
         ("98 00 07 17", "add r3, r28, r16"),
     ]),
+    ("ashl.mir", &[
+        ("98 0e b7 16", "ashl r27, r26, r16"),
+        ("98 1e d4 12", "ashl r10, r11, r1"),
+    ]),
+    ("clz.mir", &[("18 30 28 13", "clz r20, r12"), ("18 30 7c 15", "clz r30, r21")]),
     ("done.mir", &[("18 00 08 10", "done")]),
+    ("extend.mir", &[
+        ("18 90 a6 17", "extend.u8 r19, r30"),
+        ("18 90 80 10", "extend.u8 r0, r2"),
+        ("18 70 ee 13", "extend.s16 r23, r15"),
+    ]),
     ("j.mir", &[
         ("18 00 20 10", "j p0"),
         ("18 c0 21 10", "j p7"),
@@ -65,6 +76,7 @@ const EXPECTED: &[(&str, &[(&str, &str)])] = &[
         ("98 6a c8 06", "lda.u8 r3, [p6], m6"),
         ("98 0a 8f 07", "lda.u8 r24, [p7], #-8"),
     ]),
+    ("lt.mir", &[("98 0a f1 17", "lt r24, r31, r16"), ("98 ca f6 11", "lt r27, r7, r12")]),
     ("ltu.mir", &[
         ("98 fc ac 16", "ltu r22, r26, r15"),
         ("98 1c cc 10", "ltu r6, r3, r1"),
@@ -125,6 +137,9 @@ const EXPECTED: &[(&str, &[(&str, &str)])] = &[
         ("44 00 e0 0e 00 80", "movxm lr, #-2147483648"),
         ("44 00 c0 05 00 80", "movxm s1, #-2147483648"),
     ]),
+    ("mul.mir", &[("98 ff c6 10", "mul r3, r3, r15"), ("98 5f 51 17", "mul r8, r29, r21")]),
+    ("ne.mir", &[("98 38 bd 13", "ne r30, r14, r19"), ("98 88 03 16", "ne r1, r24, r24")]),
+    ("or.mir", &[("98 b5 8c 12", "or r6, r10, r11"), ("98 85 8a 14", "or r5, r18, r8")]),
     ("padda.mir", &[
         ("98 67 30 07", "padda.2d [p7], d1"),
         ("98 67 58 02", "padda.3d [p2], d2"),
@@ -182,6 +197,10 @@ const EXPECTED: &[(&str, &[(&str, &str)])] = &[
         ("08 3d 0c 92", "vadd dm2, dm0, dm3, r18"),
         ("48 3d 84 5b", "vadd.f dm3, dm4, dm1, r11"),
         ("48 3d 50 bc", "vadd.f dm4, dm2, dm4, r23"),
+    ]),
+    ("vband.mir", &[
+        ("78 2b 32 1b", "vband x6, x6, x4"),
+        ("78 ab 5c 19", "vband x2, x11, x9"),
     ]),
     ("vbcst.mir", &[
         ("f8 72 14 1a", "vbcst.8 x4, r5"),

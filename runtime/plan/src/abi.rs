@@ -412,6 +412,10 @@ pub const ARRAY_COLUMNS: usize = 8;
 pub const ARRAY_BLOCK: usize = 8;
 /// k of a brick: what the k of a group is filled up to with zeros.
 pub const ARRAY_BRICK: usize = 64;
+/// Bytes of a tile's shifts.
+pub const ARRAY_SHIFTS: usize = 256;
+/// k of a piece: what the activations of 8 rows lie together of.
+pub const ARRAY_PIECE: usize = 16;
 /// Bytes that the weights of one array column are a multiple of.
 pub const ARRAY_GRANULE: usize = 2048;
 /// Largest group of k that shares a sum: 2^14 * 127 * 1024 < 2^31.
@@ -452,9 +456,69 @@ pub struct ArrayProduct {
     pub bricks: u32,
     /// Floats between rows of the output.
     pub out_stride: u32,
+    /// An [`ArrayRole`], by its number.
+    pub role: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What becomes of a product's sums, and where its activations are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ArrayRole {
+    /// Floats come in, floats go out.
+    Plain,
+    /// Outputs are those of a gate and of what it gates, by turns of [`ARRAY_BLOCK`]: of n outputs n / 2
+    /// go out, as codes. The gate goes through SiLU.
+    Silu,
+    /// The same, through GELU by tanh.
+    GeluTanh,
+    /// Activations are the codes of the gated product before it.
+    Gated,
+}
+
+impl ArrayRole {
+    /// All of them, by their numbers.
+    pub const ALL: [Self; 4] = [Self::Plain, Self::Silu, Self::GeluTanh, Self::Gated];
+
+    /// Whether codes go out.
+    pub const fn is_gate(self) -> bool {
+        matches!(self, Self::Silu | Self::GeluTanh)
+    }
 }
 
 impl ArrayProduct {
+    /// What becomes of it; none for a number that stands for nothing.
+    pub fn role(&self) -> Option<ArrayRole> {
+        ArrayRole::ALL.get(self.role as usize).copied()
+    }
+
+    /// Whether codes go out.
+    pub fn is_gate(&self) -> bool {
+        self.role().is_some_and(ArrayRole::is_gate)
+    }
+
+    /// Outputs of a gate in one array column.
+    pub const fn gated_width(&self) -> usize {
+        self.width() / 2
+    }
+
+    /// Bytes of the codes of a gate in one array column: int8, in the order of activations.
+    pub const fn code_bytes(&self) -> usize {
+        2 * ARRAY_ROWS * self.gated_width()
+    }
+
+    /// Bytes of what goes out of a gate in one array column: codes, then for each tile of 8 rows 256
+    /// bytes, which start with 8 u32, by how many bits each row's results were shifted down.
+    pub const fn gate_bytes(&self) -> usize {
+        self.code_bytes() + ARRAY_ROWS / ARRAY_BLOCK * ARRAY_SHIFTS
+    }
+
+    /// Bytes of a gate's weights and scales in one array column: each pass ends with a granule of the
+    /// scales of its outputs, an i32 each.
+    pub const fn gate_column_bytes(&self) -> usize {
+        self.width() * self.depth() + self.passes as usize * ARRAY_GRANULE
+    }
+
     /// Groups of k.
     pub const fn groups(&self) -> usize {
         self.k.div_ceil(self.group) as usize
@@ -487,8 +551,8 @@ impl ArrayProduct {
         (self.width() * self.depth()).next_multiple_of(ARRAY_GRANULE)
     }
 
-    /// Bytes of the packed activations: int8, in the order brick, tile of 8 rows, 8 k, plane (high
-    /// first), row, k.
+    /// Bytes of the packed activations: int8, in the order piece of 16 k, tile of 8 rows, 8 k, plane
+    /// (high first), row, k.
     pub const fn activation_bytes(&self) -> usize {
         2 * ARRAY_ROWS * self.depth()
     }
@@ -508,6 +572,15 @@ impl ArrayProduct {
 /// round_ties_even(x * (`[`ARRAY_LEVELS`]` / max|x|))`, all 0 when that quotient is not finite: max|x|
 /// is 0, or so small that the group counts as 0, or not a number, which d then is too. Sums are
 /// exact, so that the array and the CPU give the same bits. Splits the work over the team by itself.
+///
+/// A gate ([`ArrayRole::Silu`], [`ArrayRole::GeluTanh`]) is one product of one group. Its arithmetic stands in
+/// docs/npu-gemm.md ("Gates"); behind its weights are, instead of scales, four words: the powers of two
+/// of the scales of gate and up as i32, and the largest sums of the squares of a row's weights as u32. Row r of `out`
+/// has n / 2 codes as floats, then [`ARRAY_COLUMNS`] scales, one for each array column. The array
+/// keeps these to itself, and leaves `out` as it is.
+///
+/// A product of role [`ArrayRole::Gated`] reads such rows, each of k + [`ARRAY_COLUMNS`] floats; its groups are the
+/// gate's array columns, and codes and scales are taken as they are.
 ///
 /// `products` points at `count` products, at least one, of the same k, group and output stride.
 /// They read the same activations, and the outputs of each follow those of the one before: row r of

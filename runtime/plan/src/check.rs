@@ -7,7 +7,10 @@ mod gpu;
 mod spirv;
 mod trace;
 
-use crate::abi::{ARRAY_BRICK, ARRAY_GROUP, ARRAY_ROWS, BUFFER_ALIGN, KEY_TILE};
+use crate::abi::{
+    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GROUP, ARRAY_ROWS, ARRAY_SHIFTS, ArrayRole,
+    BUFFER_ALIGN, KEY_TILE,
+};
 use crate::header::{HEADER_BYTES, Header, MAGIC};
 use crate::manifest::{ArrayPlan, ArrayWeights, Manifest, Requirement, Segment, SegmentKind};
 use crate::trust::block::BLOCK_LIMIT;
@@ -173,11 +176,8 @@ fn array_groups(plan: &ArrayPlan) -> Result<(), PlanError> {
             return Err(PlanError::malformed(place(), expected, found));
         };
         next += 1 + rest.len();
-        let agree =
-            |other: &ArrayWeights| (other.columns, other.group) == (first.columns, first.group);
-        if !rest.iter().all(agree) {
-            return Err(PlanError::malformed(place(), "products of the same k", "others"));
-        }
+        array_roles(first, rest)
+            .map_err(|expected| PlanError::malformed(place(), expected, "others"))?;
         let seconds = |product: &ArrayWeights| plan.calls[product.call as usize].modelled_seconds;
         let all = seconds(first) + rest.iter().map(seconds).sum::<f64>();
         let in_time = all <= plan.group_seconds;
@@ -187,6 +187,27 @@ fn array_groups(plan: &ArrayPlan) -> Result<(), PlanError> {
         }
     }
     equal("products in array groups", plan.products.len() as u64, next as u64)
+}
+
+/// A submission is a gate and its reader, or plain products of one input; else what it should be.
+fn array_roles(first: &ArrayWeights, rest: &[ArrayWeights]) -> Result<(), &'static str> {
+    if first.role.is_gate() {
+        let [reader] = rest else { return Err("a gate and one product that reads it") };
+        let group = first.rows / 2 / ARRAY_COLUMNS as u32;
+        let fits = reader.role == ArrayRole::Gated
+            && (reader.columns, reader.group) == (first.rows / 2, group);
+        return if fits {
+            Ok(())
+        } else {
+            Err("a product that reads the gate's columns as groups")
+        };
+    }
+    let agree = |other: &ArrayWeights| {
+        let extents = |it: &ArrayWeights| (it.columns, it.group);
+        other.role == ArrayRole::Plain && extents(other) == extents(first)
+    };
+    let fits = first.role == ArrayRole::Plain && rest.iter().all(agree);
+    if fits { Ok(()) } else { Err("products of the same k") }
 }
 
 fn array_calls(manifest: &Manifest, plan: &ArrayPlan) -> Result<(), PlanError> {
@@ -218,7 +239,13 @@ fn array_product(
         let expected = format!("all of {columns} or a multiple of {ARRAY_BRICK}");
         return Err(PlanError::malformed(place(), expected, product.group));
     }
-    let scales = rows * groups * size_of::<f32>() as u64;
+    let is_gate = product.role.is_gate();
+    let unit = 2 * (ARRAY_COLUMNS * ARRAY_BRICK) as u64;
+    if is_gate && (groups != 1 || !rows.is_multiple_of(unit)) {
+        let expected = format!("one group, and a multiple of {unit} rows");
+        return Err(PlanError::malformed(place(), expected, format!("{groups} and {rows}")));
+    }
+    let scales = if is_gate { 16 } else { rows * groups * size_of::<f32>() as u64 };
     let Some(bytes) = product.bytes.checked_add(scales) else {
         return Err(PlanError::malformed(place(), "bytes in range", product.bytes));
     };
@@ -230,9 +257,18 @@ fn array_product(
     };
     // What is behind the last k up to the end of its group is zeros that are there.
     let depth = if groups > 1 { groups * u64::from(product.group) } else { columns };
+    let codes = |count: u64| 2 * ARRAY_ROWS as u64 * count;
+    let shifts = (ARRAY_COLUMNS * ARRAY_ROWS / ARRAY_BLOCK * ARRAY_SHIFTS) as u64;
+    let (activations, results) = match product.role {
+        ArrayRole::Plain => (codes(depth), 4 * ARRAY_ROWS as u64 * rows * groups),
+        ArrayRole::Gated => (codes(depth) + shifts, 4 * ARRAY_ROWS as u64 * rows * groups),
+        ArrayRole::Silu | ArrayRole::GeluTanh => {
+            (codes(depth + ARRAY_BRICK as u64), codes(rows / 2) + shifts)
+        }
+    };
     let least = [
-        ("activation bytes", call.activations, 2 * ARRAY_ROWS as u64 * depth),
-        ("result bytes", call.results, 4 * ARRAY_ROWS as u64 * rows * groups),
+        ("activation bytes", call.activations, activations),
+        ("result bytes", call.results, results),
         ("weight bytes", product.bytes, rows * depth),
     ];
     for (what, found, least) in least {

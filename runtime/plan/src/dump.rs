@@ -95,13 +95,14 @@ fn array(out: &mut String, plan: &ArrayPlan) -> fmt::Result {
     for product in &plan.products {
         writeln!(
             out,
-            "  {:>10} {:>10} {:<7} call {:<3} group {:<4} rounding {:.5} expected |error| {:.3e} \
+            "  {:>10} {:>10} {:<7} call {:<3} group {:<4} {:?} rounding {:.5} expected |error| {:.3e} \
              [{}, {}] {}",
             product.offset,
             product.bytes,
             product.format,
             product.call,
             product.group,
+            product.role,
             product.rounding,
             product.expected_error,
             product.rows,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::abi::{CacheForm, KernelId, StorageClass};
+use crate::abi::{ArrayRole, CacheForm, KernelId, StorageClass};
 use crate::gpu::GpuPlan;
 
 /// The bincode-encoded description of a plan.
@@ -281,7 +281,8 @@ pub struct ArrayPlan {
     pub group_seconds: f64,
 }
 
-/// Consecutive products of one stack of weights, which read the same activations: one submission.
+/// One submission: consecutive products of one stack of weights, which read the same activations; or a
+/// gate and the product that reads its codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArrayGroup {
     /// Index among the products.
@@ -319,6 +320,8 @@ pub struct ArrayWeights {
     pub columns: u32,
     /// k that share a scale; the last of several groups may be shorter.
     pub group: u32,
+    /// What becomes of its sums, and where its activations are from.
+    pub role: ArrayRole,
     /// Index among the calls.
     pub call: u32,
     /// Bytes from the start of the weight segment.

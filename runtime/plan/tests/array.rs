@@ -1,5 +1,6 @@
 //! A plan's part for a neural processor: written, read, and refused where it does not fit itself.
 
+use onebit_plan::abi::ArrayRole;
 use onebit_plan::manifest::{
     ArrayCall, ArrayGroup, ArrayPlan, ArrayWeights, Entry, Manifest, SegmentKind,
 };
@@ -35,6 +36,7 @@ fn manifest() -> Manifest {
                 rows: 64,
                 columns: 64,
                 group: 64,
+                role: ArrayRole::Plain,
                 call: 0,
                 offset: 0,
                 bytes: 64 * 64,
@@ -143,6 +145,79 @@ fn groups_hold_each_product_once_and_keep_to_their_time() {
     let mut other = manifest_of_two();
     other.array.as_mut().unwrap().products[1].columns = 63;
     assert!(write(&SEGMENTS, other).is_err(), "another k");
+}
+
+/// A gate of 512 and what reads it: one submission.
+fn manifest_of_a_gate() -> Manifest {
+    let mut manifest = manifest();
+    let part = manifest.array.as_mut().unwrap();
+    let (codes, shifts) = (2 * 32 * 512, 8 * 4 * 256);
+    part.calls = vec![
+        ArrayCall {
+            activations: 2 * 32 * (64 + 64),
+            weights: 1024 * 64 + 8 * 2048,
+            results: codes + shifts,
+            ..part.calls[0].clone()
+        },
+        ArrayCall {
+            activations: codes + shifts,
+            weights: 64 * 512,
+            results: 4 * 32 * 64 * 8,
+            ..part.calls[0].clone()
+        },
+    ];
+    let gate = ArrayWeights {
+        rows: 1024,
+        role: ArrayRole::Silu,
+        bytes: part.calls[0].weights,
+        ..part.products[0].clone()
+    };
+    let reader = ArrayWeights {
+        columns: 512,
+        group: 64,
+        role: ArrayRole::Gated,
+        call: 1,
+        offset: gate.bytes + 64,
+        bytes: 64 * 512,
+        ..part.products[0].clone()
+    };
+    part.products = vec![gate, reader];
+    part.groups = vec![ArrayGroup { first: 0, count: 2 }];
+    manifest
+}
+
+#[test]
+fn a_gate_stands_with_what_reads_it() {
+    let segments = SEGMENTS.map(|(kind, bytes)| match kind {
+        SegmentKind::Weights => (kind, 200_000),
+        _ => (kind, bytes),
+    });
+    write(&segments, manifest_of_a_gate()).unwrap();
+    type Change = fn(&mut ArrayPlan);
+    let changes: [(&str, Change); 10] = [
+        ("a gate alone", |part| part.products.truncate(1)),
+        ("two submissions", |part| {
+            part.groups = [0, 1].map(|first| ArrayGroup { first, count: 1 }).into();
+        }),
+        ("a reader without a gate", |part| part.products[0].role = ArrayRole::Plain),
+        ("a gate that is not read", |part| part.products[1].role = ArrayRole::Plain),
+        ("two gates", |part| part.products[1].role = ArrayRole::GeluTanh),
+        ("other groups", |part| part.products[1].group = 128),
+        ("another k", |part| part.products[1].columns = 448),
+        ("columns without whole bricks", |part| part.products[0].rows = 512),
+        ("no room for a row's constants", |part| part.calls[0].activations -= 1),
+        ("no room for shifts", |part| part.calls[0].results -= 1),
+    ];
+    for (what, change) in changes {
+        let mut manifest = manifest_of_a_gate();
+        let part = manifest.array.as_mut().unwrap();
+        change(part);
+        part.groups.iter_mut().for_each(|group| {
+            group.count = group.count.min(part.products.len() as u32);
+        });
+        let error = write(&segments, manifest).expect_err(what);
+        assert!(matches!(error, PlanError::Malformed { .. }), "{what}: {error}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onebit_e2e::{Compiled, chunks, compile_bytes, normalised_error, run};
+use onebit_plan::abi::ArrayRole;
 use onebit_plan::manifest::SegmentKind;
 use onebit_rt::driver::Row;
 use onebit_rt::driver::cpu::{CpuDriver, CpuOptions};
@@ -27,7 +28,9 @@ fn tiny(arch: &str) -> Compiled {
 fn tiny_within(arch: &str, array_limits: ArrayLimits) -> Compiled {
     let placement = Placement::Array;
     let options = Options { context: Some(64), placement, array_limits, ..Options::default() };
-    compile_bytes(tiny_model(arch, &TinyOptions::default()), &options)
+    // Gates that do not fill the array's columns: all products are plain.
+    let tiny = TinyOptions { feed_forward: 448, ..TinyOptions::default() };
+    compile_bytes(tiny_model(arch, &tiny), &options)
 }
 
 fn tokens(count: usize, vocabulary: usize) -> Vec<u32> {
@@ -128,6 +131,81 @@ fn offloaded(compiled: &Compiled, steps: &[Vec<Row>]) -> (Vec<Vec<f32>>, usize) 
     let submitted = submitted.load(Ordering::Relaxed);
     assert!(submitted.is_multiple_of(steps.len()), "steps are alike");
     (logits, submitted / steps.len())
+}
+
+/// A model whose gates fit the array: 512 or more of them, as many as its columns have bricks.
+fn tiny_gated(arch: &str) -> Compiled {
+    gated(arch, &TinyOptions { feed_forward: 1024, ..TinyOptions::default() })
+}
+
+fn gated(arch: &str, tiny: &TinyOptions) -> Compiled {
+    let placement = Placement::Array;
+    let options = Options { context: Some(64), placement, ..Options::default() };
+    compile_bytes(tiny_model(arch, tiny), &options)
+}
+
+/// Gates on the array are near the interpreter, and have the same bits at any number of threads and
+/// in any steps. SiLU and GELU.
+#[test]
+fn gates_in_integers_stay_near_and_uniform() {
+    for (arch, role) in
+        [("llama", ArrayRole::Silu), ("qwen3", ArrayRole::Silu), ("gemma3", ArrayRole::GeluTanh)]
+    {
+        let compiled = tiny_gated(arch);
+        let part = compiled.plan.manifest().array.as_ref().unwrap();
+        let gates = part.products.iter().filter(|product| product.role == role).count();
+        assert_eq!(gates, compiled.plan.manifest().model.layers as usize, "{arch}");
+        let steps = chunks(&tokens(40, compiled.model.vocabulary()), 1, 32);
+        let reference = compiled.oracle(&steps);
+        let found = run(&mut compiled.driver(2), &steps);
+        for (found, reference) in found.iter().zip(&reference) {
+            let error = normalised_error(found, reference);
+            assert!(error <= TOLERANCE, "{arch}: error {error:.2e} > {TOLERANCE:.0e}");
+        }
+        for (threads, rows) in [(1, 32), (3, 1), (11, 5)] {
+            let steps = chunks(&tokens(40, compiled.model.vocabulary()), 1, rows);
+            let again = run(&mut compiled.driver(threads), &steps).concat();
+            assert!(again == found.concat(), "{arch}: {threads} threads, {rows} rows");
+        }
+    }
+}
+
+/// Three submissions a layer: q + k + v, output, and gate + up with down. Any number of rows.
+#[test]
+fn a_gate_and_its_reader_are_one_submission() {
+    for arch in ["llama", "gemma3"] {
+        let compiled = tiny_gated(arch);
+        for rows in [1, 3, 12] {
+            let steps = chunks(&tokens(12, compiled.model.vocabulary()), 0, rows);
+            let reference = run(&mut compiled.driver(2), &steps);
+            let (logits, submitted) = offloaded(&compiled, &steps);
+            assert!(logits == reference, "{arch}: {rows} rows");
+            let layers = compiled.plan.manifest().model.layers as usize;
+            assert_eq!(submitted, 3 * layers + 1, "{arch}: {rows} rows");
+        }
+    }
+}
+
+/// Layers as wide as SmolLM2's, and as many gates as Qwen3-0.6B has, which take three passes.
+#[test]
+fn layers_of_real_sizes_have_three_submissions() {
+    let layer = TinyOptions { layers: 1, ..TinyOptions::default() };
+    let smol = TinyOptions {
+        width: 576,
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+        feed_forward: 1536,
+        ..layer.clone()
+    };
+    for tiny in [smol, TinyOptions { feed_forward: 3072, ..layer }] {
+        let compiled = gated("llama", &tiny);
+        let steps = chunks(&tokens(32, compiled.model.vocabulary()), 0, 32);
+        let reference = run(&mut compiled.driver(2), &steps);
+        let (logits, submitted) = offloaded(&compiled, &steps);
+        assert!(logits == reference, "{} gates", tiny.feed_forward);
+        assert_eq!(submitted, 3 + 1, "{} gates", tiny.feed_forward);
+    }
 }
 
 /// A product beyond what one call may do is several calls, which go to the driver in chains that

@@ -12,7 +12,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("xrt-sys", &[]),
     ("onebit-ir", &[]),
     ("onebit-tokenizer", &[]),
-    ("onebit-cpu", &["onebit-plan"]),
+    ("onebit-cpu", &["onebit-aie", "onebit-plan"]),
     ("onebit-aie-emu", &["onebit-aie"]),
     ("onebit-shaders", &["onebit-ir", "onebit-plan"]),
     ("onebit-vulkan", &["onebit-plan"]),
@@ -50,7 +50,7 @@ const TEST_CRATES: &[&str] =
 
 /// What tests may import beyond [`IMPORTS`]: the oracles they compare with.
 const TEST_IMPORTS: &[(&str, &[&str])] = &[
-    ("onebit-cpu", &["onebit-aie", "onebit-ir"]),
+    ("onebit-cpu", &["onebit-ir"]),
     ("onebit-shaders", &["onebit-cpu", "onebit-vulkan"]),
     ("onebitc", &["onebit-rt"]),
     // Its tests turn its own features on.

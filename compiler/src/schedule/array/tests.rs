@@ -144,7 +144,7 @@ fn measured_error(rows: usize, columns: usize, weights: &[f32]) -> (f64, f64) {
 /// The planes of packed activations, `[row][k]`: the order is that of docs/npu-gemm.md.
 fn planes(packed: &[u8], depth: usize, k: usize) -> (Vec<i8>, Vec<i8>) {
     let place = |row: usize, k: usize, plane: usize| {
-        let brick = (k / 64 * 4 + row / 8) * 8 + k % 64 / 8;
+        let brick = (k / 16 * 4 + row / 8) * 2 + k % 16 / 8;
         ((brick * 2 + plane) * 8 + row % 8) * 8 + k % 8
     };
     assert_eq!(packed.len(), 2 * ARRAY_ROWS * depth);

@@ -5,6 +5,7 @@
 //! row-wise work in every member into private buffers, which is cheaper than a barrier.
 
 mod cone;
+mod gates;
 mod names;
 pub mod select;
 pub mod uses;
@@ -133,6 +134,14 @@ pub enum Step {
         out: View,
         rows: Rows,
     },
+    /// Two products of one input, and the codes of what the first, a gate, makes of the second. An
+    /// array does it together with the next step, which reads them.
+    ArrayGate {
+        weight: ArrayId,
+        activation: BufferId,
+        out: View,
+        rows: Rows,
+    },
     /// Two products of equal shape and the loop that consumes them column by column.
     Gated {
         gate: Product,
@@ -185,7 +194,9 @@ impl Step {
     pub fn rows(&self) -> Rows {
         match self {
             Self::Rows(step) | Self::Gated { epilogue: step, .. } => step.rows,
-            Self::Matmul { rows, .. } | Self::Array { rows, .. } => *rows,
+            Self::Matmul { rows, .. } | Self::Array { rows, .. } | Self::ArrayGate { rows, .. } => {
+                *rows
+            }
             _ => Rows::All,
         }
     }

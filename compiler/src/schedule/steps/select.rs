@@ -10,6 +10,7 @@ use onebit_ir::verify::GraphInfo;
 use onebit_ir::{AttentionSpec, Elem, Graph, Op, RopeSpec, ValueId};
 use onebit_plan::abi::{Activation, AttentionShape, BLOCK, CacheForm, KEY_TILE};
 
+use super::gates::ArrayGate;
 use super::{
     Buffer, BufferId, Contents, Product, RopeTable, RowStep, Rows, Schedule, ScheduledStep, Scope,
     Sharing, Step, View, names,
@@ -39,6 +40,7 @@ pub fn schedule(
 ) -> Result<Schedule, CompileError> {
     let mut selector = Selector::new(graph, options, store);
     selector.find_gated();
+    selector.find_array_gates();
     for &value in info.order() {
         selector.select(value)?;
     }
@@ -61,6 +63,11 @@ pub(super) struct Selector<'g, 's, 'm> {
     quantised: BTreeMap<ValueId, BufferId>,
     /// `gated` values whose products and loop become one step.
     gated: BTreeSet<ValueId>,
+    /// Products of a gate and what it gates that are made on an array together with the product that
+    /// reads them.
+    pub(super) array_gates: BTreeSet<ValueId>,
+    /// The products that read them.
+    pub(super) array_readers: BTreeMap<ValueId, ArrayGate>,
     logits: BufferId,
     cache_bytes: u64,
 }
@@ -85,6 +92,8 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
             placed: BTreeMap::new(),
             quantised: BTreeMap::new(),
             gated: BTreeSet::new(),
+            array_gates: BTreeSet::new(),
+            array_readers: BTreeMap::new(),
             logits: BufferId(0),
             cache_bytes: 0,
         }
@@ -174,8 +183,11 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
 
     fn select_product(&mut self, value: ValueId) -> Result<(), CompileError> {
         let feeds_gated = self.graph.users(value).iter().any(|user| self.gated.contains(user));
-        if feeds_gated {
+        if feeds_gated || self.array_gates.contains(&value) {
             return Ok(());
+        }
+        if let Some(&gate) = self.array_readers.get(&value) {
+            return self.select_array_gate(value, gate);
         }
         let out = if self.graph.outputs().contains(&value) {
             self.logits_view()
@@ -319,7 +331,7 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
     }
 
     /// `value` as rows of floats without gaps.
-    fn contiguous(&mut self, value: ValueId) -> Result<BufferId, CompileError> {
+    pub(super) fn contiguous(&mut self, value: ValueId) -> Result<BufferId, CompileError> {
         let view = self.view(value)?;
         let width = self.width(value);
         if view.column == 0 && view.stride == width {
@@ -377,12 +389,12 @@ impl<'g, 's, 'm> Selector<'g, 's, 'm> {
         self.steps.push(ScheduledStep { step: Step::Rows(step), name, ops });
     }
 
-    fn push(&mut self, value: ValueId, step: Step) {
+    pub(super) fn push(&mut self, value: ValueId, step: Step) {
         let name = names::name(self.graph, value);
         self.steps.push(ScheduledStep { step, name, ops: vec![self.graph.op(value).name()] });
     }
 
-    fn buffer(&mut self, name: &str, scope: Scope, width: usize) -> View {
+    pub(super) fn buffer(&mut self, name: &str, scope: Scope, width: usize) -> View {
         let buffer = self.push_buffer(name, scope, Contents::F32 { width });
         View { buffer, column: 0, stride: width }
     }

@@ -28,7 +28,7 @@ pub fn uses(step: &Step) -> Uses {
         }
         Step::Rows(rows) => row_uses(rows),
         Step::Matmul { product, .. } => product_uses(product),
-        Step::Array { activation, out, .. } => {
+        Step::Array { activation, out, .. } | Step::ArrayGate { activation, out, .. } => {
             Uses { reads: vec![buffer(*activation)], writes: vec![buffer(out.buffer)] }
         }
         Step::Gated { gate, up, epilogue } => {

@@ -96,7 +96,7 @@ fn accesses(schedule: &Schedule, step: &Step) -> Vec<Access> {
             vec![activation(product.activation), of(&product.out, true, split)]
         }
         // The CPU splits such a product by units, the array leaves all of it to one thread.
-        Step::Array { activation: x, out, .. } => {
+        Step::Array { activation: x, out, .. } | Step::ArrayGate { activation: x, out, .. } => {
             vec![activation(*x), of(out, true, Split::None)]
         }
         Step::Gated { gate, up, epilogue } => {

@@ -60,6 +60,11 @@ pub fn listing(
                 let (x, out) = (buffer(*activation), buffer(out.buffer));
                 format!("array int8/{}[{}, {}] {x} -> {out}", m.group, m.rows, m.columns)
             }
+            Step::ArrayGate { weight, activation, out, .. } => {
+                let m = store.array_at(*weight);
+                let (x, out) = (buffer(*activation), buffer(out.buffer));
+                format!("array gate int8[{}, {}] {x} -> {out}", m.rows, m.columns)
+            }
             Step::Gated { gate, up, epilogue } => format!(
                 "gated {} {} {}; {}",
                 matrix(gate.weight),

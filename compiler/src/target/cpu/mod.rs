@@ -173,7 +173,9 @@ impl ProgramBuilder {
         }
         let mut array_products = HashMap::new();
         for (index, scheduled) in schedule.steps.iter().enumerate() {
-            if let Step::Array { weight, out, .. } = &scheduled.step {
+            if let Step::Array { weight, out, .. } | Step::ArrayGate { weight, out, .. } =
+                &scheduled.step
+            {
                 let products = store.array_at(*weight).products(out.stride)?;
                 let offset = self.code.push(bytemuck::cast_slice(&products));
                 array_products.insert(index, (offset, products.len()));
@@ -253,7 +255,7 @@ fn kernels(schedules: &[Schedule], store: &WeightStore<'_>) -> BTreeSet<KernelId
             Step::Matmul { product, .. } => {
                 kernels.insert(KernelId::Matmul(store.matrix_at(product.weight).class));
             }
-            Step::Array { .. } => {
+            Step::Array { .. } | Step::ArrayGate { .. } => {
                 kernels.insert(KernelId::Array);
             }
             Step::Gated { gate, up, .. } => {
@@ -284,7 +286,7 @@ fn regions(schedule: &Schedule, store: &WeightStore<'_>) -> Vec<Region> {
         let mut sizes: Vec<(u64, usize, usize)> =
             matrices.map(|m| (m.bytes, m.rows, m.columns)).collect();
         let mut target = "cpu";
-        if let Step::Array { weight, .. } = &scheduled.step {
+        if let Step::Array { weight, .. } | Step::ArrayGate { weight, .. } = &scheduled.step {
             let m = store.array_at(*weight);
             sizes.push((m.weight_bytes(), m.rows, m.columns));
             target = "npu";

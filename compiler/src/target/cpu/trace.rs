@@ -42,7 +42,8 @@ fn written(step: &Step) -> Vec<BufferId> {
             all.extend(results(epilogue));
             all
         }
-        Step::KvWrite { .. } => Vec::new(),
+        // Codes, which an array keeps to itself.
+        Step::ArrayGate { .. } | Step::KvWrite { .. } => Vec::new(),
     }
 }
 

@@ -177,7 +177,9 @@ impl<'s> Grouper<'s> {
                 self.push(name, Work::Attention { shape: *shape, q, fresh, whole: None });
                 self.partial = Some((out.buffer, *shape, *out));
             }
-            Step::Array { .. } => unreachable!("a plan for an array has no Vulkan part"),
+            Step::ArrayGate { .. } | Step::Array { .. } => {
+                unreachable!("a plan for an array has no Vulkan part")
+            }
         }
     }
 
@@ -387,7 +389,9 @@ fn readers(schedule: &Schedule) -> HashMap<BufferId, Vec<usize>> {
             Step::Gather { .. } | Step::RopeTable { .. } => Vec::new(),
             Step::Rows(step) => read_by(step),
             Step::Matmul { product, .. } => vec![product.activation],
-            Step::Array { activation, .. } => vec![*activation],
+            Step::ArrayGate { activation, .. } | Step::Array { activation, .. } => {
+                vec![*activation]
+            }
             Step::Gated { gate, up, .. } => vec![gate.activation, up.activation],
             Step::KvWrite { k, v, .. } => vec![k.buffer, v.buffer],
             Step::Attention { q, .. } => vec![q.buffer],

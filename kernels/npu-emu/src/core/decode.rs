@@ -339,6 +339,10 @@ fn vector(mnemonic: &str, fields: &Fields<'_>) -> Option<Operation> {
             let (a, b) = (fields.x("s1")?, fields.x("s2")?);
             Some(Operation::AddVectors { lane, d: fields.x("d")?, a, b })
         }
+        "vband" => {
+            let (a, b) = (fields.x("s1")?, fields.x("s2")?);
+            Some(Operation::AndVectors { d: fields.x("d")?, a, b })
+        }
         "vbcst.8" | "vbcst.16" | "vbcst.32" => {
             Some(Operation::Broadcast { lane, d: fields.x("d")?, s: fields.scalar("s")? })
         }

@@ -172,6 +172,11 @@ impl Core {
                 let bytes = vector::add(lane, a, self.registers.vector_for_move(b)?);
                 self.write_moved(d, &bytes)
             }
+            Operation::AndVectors { d, a, b } => {
+                let a = *self.registers.vector_for_move(a)?;
+                let b = self.registers.vector_for_move(b)?;
+                self.write_moved(d, &std::array::from_fn(|byte| a[byte] & b[byte]))
+            }
             Operation::ShiftVectors { d, a, b, by } => {
                 let by = self.registers.scalar(by)?;
                 let a = self.registers.vector_for_move(a)?;

@@ -128,6 +128,12 @@ pub(super) enum Operation {
         a: u8,
         b: u8,
     },
+    /// `vband`.
+    AndVectors {
+        d: u8,
+        a: u8,
+        b: u8,
+    },
     ShiftVectors {
         d: u8,
         a: u8,

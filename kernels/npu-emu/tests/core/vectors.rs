@@ -30,6 +30,14 @@ proptest! {
 }
 
 #[test]
+fn bits_of_both_are_kept() {
+    let (a, b): (Vec<u8>, Vec<u8>) =
+        ((0..64).collect(), (0..64u8).map(|at| at.wrapping_mul(37)).collect());
+    let both: Vec<u8> = a.iter().zip(&b).map(|(a, b)| a & b).collect();
+    assert_eq!(result(&a, &b, "vband x2, x0, x1"), both);
+}
+
+#[test]
 fn broadcasts_fill_lanes() {
     let value = "movxm r0, #305419896\n";
     let with = |width| result(&[0; 64], &[0; 64], &format!("{value}vbcst.{width} x2, r0"));

@@ -41,6 +41,16 @@ pub struct Descriptor {
     pub next: Option<DescriptorId>,
 }
 
+/// Where a shim's descriptor finds its bytes when they do not follow each other: blocks of `bytes`,
+/// `every` bytes from the start of one to the start of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Bytes of a block.
+    pub bytes: u64,
+    /// Bytes from block to block.
+    pub every: u64,
+}
+
 /// The memory tile's own memory as its DMA sees it, in words: the western neighbour's comes first
 /// (mlir-aie `AIETargetModel.cpp`; the addresses in compiled designs).
 const MEMORY_TILE_OWN: u64 = 0x8_0000 / 4;
@@ -89,6 +99,30 @@ impl Descriptor {
                 vec![length, low, high, 0, SHIM_BURST, SHIM_CACHE, 0, last]
             }
         })
+    }
+
+    /// The same for bytes that lie in `blocks`, in a shim.
+    ///
+    /// Three dimensions: a run of words, runs of a block, blocks. Wraps have ten bits, steps twenty and
+    /// are stored less one (aie-rt `xaie_dma_aieml.c`); what is left of the length ends the last.
+    ///
+    /// # Errors
+    /// What the tile has no room for; any tile but a shim.
+    pub fn words_of_blocks(&self, tile: Tile, blocks: Blocks) -> Result<Vec<u32>, ArrayError> {
+        const WRAP: i64 = (1 << 10) - 1;
+        const STEP: i64 = 1 << 20;
+        let mut words = self.words(tile)?;
+        let is_shim = i64::from(tile.kind() == TileKind::Shim);
+        tile.range("dimensions of this tile's descriptors", is_shim, [1, 1])?;
+        let block = tile.words("a block's length", blocks.bytes)?.cast_signed();
+        let every = tile.words("a block's distance", blocks.every)?.cast_signed();
+        tile.range("a block's distance in words", every, [1, STEP])?;
+        let run = (1..=WRAP).rev().find(|run| block % run == 0).unwrap_or(1);
+        tile.range("runs of a block", block / run, [1, WRAP])?;
+        words[3] |= (run as u32) << 20;
+        words[4] |= ((block / run) as u32) << 20 | (run - 1) as u32;
+        words[5] |= (every - 1) as u32;
+        Ok(words)
     }
 
     fn check(&self, tile: Tile) -> Result<(), ArrayError> {

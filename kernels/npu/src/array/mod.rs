@@ -19,7 +19,7 @@ pub use configuration::{
     Configuration, Reports, Run, data_register, descriptor_register, queue_register,
     report_to_controller,
 };
-pub use descriptor::{Acquire, Descriptor, DescriptorId, Release};
+pub use descriptor::{Acquire, Blocks, Descriptor, DescriptorId, Release};
 pub use error::ArrayError;
 pub use route::{Port, Side};
 pub use tile::{COLUMNS, Channel, LockId, ROWS, Tile, TileKind};

@@ -6,7 +6,8 @@
 //! before the block ends. A block therefore assumes nothing of the one before it. How long results
 //! take is [`Spacing`]; whatever takes no longer than that keeps the program right.
 //!
-//! Words are always the 16-byte form, so that every block starts where a jump may lead.
+//! Words are the 16-byte form, but for eight idle ones at a time, which have two bytes each. So every
+//! block is a multiple of 16 bytes, and starts where a jump may lead.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -23,6 +24,8 @@ pub struct Spacing {
     pub load: usize,
     /// From a vector operation of the move slot to the use of its result.
     pub vector: usize,
+    /// From a product of scalars to the use of its result.
+    pub multiply: usize,
     /// From a product to the next one that adds to the same accumulator.
     pub chain: usize,
     /// From a product to any other use of its accumulator.
@@ -36,17 +39,17 @@ pub struct Spacing {
 impl Spacing {
     /// Eight for everything: at least what any source says of any operation used here.
     pub const CONSERVATIVE: Spacing =
-        Spacing { load: 8, vector: 8, chain: 8, matrix: 8, store: 8, lock: 8 };
+        Spacing { load: 8, vector: 8, multiply: 8, chain: 8, matrix: 8, store: 8, lock: 8 };
 
     /// Eight for everything but a product's sum, which the next product on the same accumulator
     /// takes 4 cycles later, as in the compiled programs that `docs/npu-verification.md` counts.
     pub const PIPELINED: Spacing = Spacing { chain: 4, ..Spacing::CONSERVATIVE };
 
-    /// What compiled programs use: load 7, product 6, chained products 4 (llvm-aie
+    /// What compiled programs use: load 7, product 6, product of scalars 2, chained products 4 (llvm-aie
     /// `AIE2PGenSchedule.td`: `II_VLD*` 7, `II_VMAC*` 6, accumulator read in cycle 4; compilers
     /// emit chains at a distance of 4). Locks and stores, which it says little of, stay at 8.
     pub const DOCUMENTED: Spacing =
-        Spacing { load: 7, vector: 2, chain: 4, matrix: 6, store: 8, lock: 8 };
+        Spacing { load: 7, vector: 2, multiply: 2, chain: 4, matrix: 6, store: 8, lock: 8 };
 }
 
 /// A register that the program names.
@@ -62,6 +65,8 @@ pub enum Place {
     X(u8),
     /// A quarter of an accumulator: its number and which quarter.
     Quarter(u8, u8),
+    /// A register of another file, by its name: `dj0`, `crsat`, `s0`.
+    Named(&'static str),
 }
 
 /// The quarters of an accumulator, in the order of their numbers.
@@ -75,14 +80,28 @@ impl fmt::Display for Place {
             Place::M(index) => write!(f, "m{index}"),
             Place::X(index) => write!(f, "x{index}"),
             Place::Quarter(index, which) => write!(f, "{}{index}", QUARTERS[usize::from(*which)]),
+            Place::Named(name) => f.write_str(name),
         }
     }
+}
+
+/// The register that [`Block::select`] looks at.
+pub const TEST: Place = Place::R(27);
+
+/// What fills a register above a half word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extend {
+    /// Zeros.
+    Zeros,
+    /// Copies of its highest bit.
+    Sign,
 }
 
 /// How long a result takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Scalar,
+    Multiply,
     Load,
     Vector,
     Matrix,
@@ -94,6 +113,8 @@ enum Effect {
     None,
     Load,
     Store,
+    /// A store of what no load of the block reads.
+    StoreApart,
     Acquire,
     Release,
 }
@@ -207,6 +228,93 @@ impl Block {
         self.push(format!("add {d}, {a}, #-1"), &[a], d, Class::Scalar);
     }
 
+    /// `d = a | b` on scalars.
+    pub fn or(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("or {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
+    }
+
+    /// `d` is one when `a` is below `b`, both signed, else zero.
+    pub fn is_less(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("lt {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
+    }
+
+    /// `d` is `a` when the register of [`TEST`] is not zero, else `b`.
+    pub fn select(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("sel.nez {d}, {a}, {b}, {TEST}"), &[a, b, TEST], d, Class::Scalar);
+    }
+
+    /// `d` is |a|.
+    pub fn absolute(&mut self, d: Place, a: Place) {
+        self.push(format!("abs {d}, {a}"), &[a], d, Class::Scalar);
+    }
+
+    /// `d` is how many zeros `a` starts with, from its highest bit.
+    pub fn leading_zeros(&mut self, d: Place, a: Place) {
+        self.push(format!("clz {d}, {a}"), &[a], d, Class::Scalar);
+    }
+
+    /// `d` is the low byte of `a`.
+    pub fn low_byte(&mut self, d: Place, a: Place) {
+        self.push(format!("extend.u8 {d}, {a}"), &[a], d, Class::Scalar);
+    }
+
+    /// `d = a * b` on scalars, the low 32 bits.
+    pub fn multiply_scalars(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("mul {d}, {a}, {b}"), &[a, b], d, Class::Multiply);
+    }
+
+    /// `d = a + b` on scalars, in the slot of moves.
+    pub fn add_moved(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("add.nc {d}, {a}, {b}"), &[a, b], d, Class::Scalar);
+    }
+
+    /// `p += bytes`, a multiple of 64 from -512 to 448.
+    pub fn advance_by(&mut self, p: Place, bytes: i32) {
+        self.push(format!("padda [{p}], #{bytes}"), &[p], p, Class::Scalar);
+    }
+
+    /// Loads a half word with zeros above it, or copies of its sign, from where `offset`, a `dj`,
+    /// points behind `p`.
+    pub fn load_half(&mut self, d: Place, p: Place, offset: Place, extend: Extend) {
+        let mnemonic = match extend {
+            Extend::Zeros => "lda.u16",
+            Extend::Sign => "lda.s16",
+        };
+        self.push(format!("{mnemonic} {d}, [{p}, {offset}]"), &[p, offset], d, Class::Load);
+        self.with(Effect::Load);
+    }
+
+    /// Stores a word that no load of the block reads, at an offset.
+    pub fn store_word_apart(&mut self, s: Place, p: Place, offset: u32) {
+        self.store_as(format!("st {s}, [{p}, #{offset}]"), vec![s, p], Effect::StoreApart);
+    }
+
+    /// Stores 64 bytes that no load of the block reads, at an offset.
+    pub fn store_apart(&mut self, s: Place, p: Place, offset: u32) {
+        self.store_as(format!("vst {s}, [{p}, #{offset}]"), vec![s, p], Effect::StoreApart);
+    }
+
+    /// Stores the 64 sums of an accumulator, divided by 2^`shift`, as signed bytes that no load
+    /// of the block reads. `modes` are the registers that say how that is rounded.
+    pub fn store_bytes_apart(
+        &mut self,
+        accumulator: u8,
+        shift: Place,
+        p: Place,
+        offset: u32,
+        modes: &[Place],
+    ) {
+        let text = format!("vst.srs.4x dm{accumulator}, {shift}, srssign1, [{p}, #{offset}]");
+        let mut reads = vec![shift, p];
+        reads.extend((0..4).map(|which| Place::Quarter(accumulator, which)));
+        reads.extend(modes);
+        self.store_as(text, reads, Effect::StoreApart);
+    }
+
+    fn store_as(&mut self, text: String, reads: Vec<Place>, effect: Effect) {
+        self.operations.push(Operation { text, reads, writes: Vec::new(), effect });
+    }
+
     /// `p += m`.
     pub fn advance(&mut self, p: Place, m: Place) {
         self.push(format!("padda [{p}], {m}"), &[p, m], p, Class::Scalar);
@@ -241,6 +349,21 @@ impl Block {
         let text = format!("vst {s}, [{p}, #{offset}]");
         let (reads, effect) = (vec![s, p], Effect::Store);
         self.operations.push(Operation { text, reads, writes: Vec::new(), effect });
+    }
+
+    /// `d = a & b` on vectors.
+    pub fn and_lanes(&mut self, d: Place, a: Place, b: Place) {
+        self.push(format!("vband {d}, {a}, {b}"), &[a, b], d, Class::Vector);
+    }
+
+    /// `d = s`, a vector or a quarter of an accumulator.
+    pub fn copy_vector(&mut self, d: Place, s: Place) {
+        self.push(format!("vmov {d}, {s}"), &[s], d, Class::Vector);
+    }
+
+    /// Scalar `s` in all 16 lanes of 32 bits.
+    pub fn broadcast(&mut self, d: Place, s: Place) {
+        self.push(format!("vbcst.32 {d}, {s}"), &[s], d, Class::Vector);
     }
 
     /// Adds 16 lanes of 32 bits, modulo 2^32.
@@ -340,6 +463,9 @@ const ACCUMULATOR_READ: usize = 3;
 /// `II_ACQ_*`, `LCKREQ`): the next one may not come before.
 const LOCK_UNIT: usize = 4;
 
+/// Idle words of two bytes that are as long as one of 16.
+const SHORT_WORDS: usize = 8;
+
 impl<'a> Schedule<'a> {
     pub fn new(spacing: &'a Spacing) -> Self {
         let (words, taken, uses) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -349,6 +475,7 @@ impl<'a> Schedule<'a> {
     fn latency(&self, class: Class) -> usize {
         match class {
             Class::Scalar => 1,
+            Class::Multiply => self.spacing.multiply,
             Class::Load => self.spacing.load,
             Class::Vector => self.spacing.vector,
             Class::Matrix => self.spacing.matrix,
@@ -394,6 +521,7 @@ impl<'a> Schedule<'a> {
             Effect::None => 0,
             Effect::Load => order.after_acquire.max(order.after_store),
             Effect::Store => order.after_acquire.max(order.after_access),
+            Effect::StoreApart => order.after_acquire,
             Effect::Acquire => order.after_lock,
             Effect::Release => order.after_lock.max(order.release),
         };
@@ -429,6 +557,10 @@ impl<'a> Schedule<'a> {
             Effect::Store => {
                 order.after_access = order.after_access.max(cycle + 1);
                 order.after_store = order.after_store.max(cycle + spacing.store);
+                order.release = order.release.max(cycle + spacing.lock);
+                self.end = self.end.max(cycle + spacing.store.max(spacing.lock));
+            }
+            Effect::StoreApart => {
                 order.release = order.release.max(cycle + spacing.lock);
                 self.end = self.end.max(cycle + spacing.store.max(spacing.lock));
             }
@@ -525,9 +657,20 @@ impl Assembled {
             };
             cycles.push((label, words.len()));
             let _ = writeln!(text, "{label}:");
+            let empty = words.iter().filter(|word| word.is_empty()).count();
+            let mut short = match part {
+                Part::Block(_) => empty / SHORT_WORDS * SHORT_WORDS,
+                Part::Timed { .. } => 0,
+            };
             for word in words {
-                let line = if word.is_empty() { "nop".to_owned() } else { word.join("; ") };
-                let _ = writeln!(text, "  {line}");
+                if !word.is_empty() {
+                    let _ = writeln!(text, "  {}", word.join("; "));
+                } else if short == 0 {
+                    text.push_str("  nop\n");
+                } else {
+                    text.push_str("  .exact\n  nop\n  .full\n");
+                    short -= 1;
+                }
             }
         }
         let code = assemble(&text, 0)?;

@@ -5,11 +5,11 @@ use super::kernel::parameter;
 use super::mapping::{
     ACTIVATION_CHANNEL, RESULT_CHANNEL, TILES, WEIGHT_CHANNEL, compute_tile, tile,
 };
-use super::memory::PARAMETERS;
+use super::memory::{PARAMETERS, PARTIAL_SUMS, core_address, table};
 use super::{GemmError, Results, Tiling};
 use crate::array::{
-    COLUMNS, Channel, Descriptor, DescriptorId, Reports, Run, data_register, descriptor_register,
-    queue_register, report_to_controller,
+    Blocks, COLUMNS, Channel, Descriptor, DescriptorId, Reports, Run, data_register,
+    descriptor_register, queue_register, report_to_controller,
 };
 use crate::program::{RegisterAddress, RegisterOp};
 use crate::txn::{Direction, Txn, TxnHeader, TxnOp};
@@ -70,9 +70,20 @@ pub struct Call {
     pub cost: Cost,
 }
 
+/// What becomes of a gated product's results: activations that lie in blocks, one for each column of
+/// the array.
+pub(super) struct Source {
+    /// Where they are.
+    pub blocks: Blocks,
+    /// Bytes of the whole buffer.
+    pub bytes: u64,
+}
+
 /// Writes the stream: parameters, then results and weights of each column, then the activations,
 /// which the cores wait for; at last one wait for the results of all columns.
-pub(super) fn call(tiling: Tiling, cost: Cost) -> Result<Call, GemmError> {
+///
+/// `source` says where activations are that do not simply follow each other.
+pub(super) fn call(tiling: Tiling, cost: Cost, source: Option<&Source>) -> Result<Call, GemmError> {
     let mut stream = Stream::default();
     stream.parameters(&tiling)?;
     for column in 0..COLUMNS {
@@ -84,6 +95,7 @@ pub(super) fn call(tiling: Tiling, cost: Cost) -> Result<Call, GemmError> {
             argument: Argument::Results,
             offset: at(tiling.result_bytes()),
             bytes: tiling.result_bytes(),
+            blocks: None,
         };
         stream.reports(results.channel)?;
         stream.transfer(&results, 1, Reports::Yes)?;
@@ -93,6 +105,7 @@ pub(super) fn call(tiling: Tiling, cost: Cost) -> Result<Call, GemmError> {
             argument: Argument::Weights,
             offset: at(tiling.weight_bytes()),
             bytes: tiling.weight_bytes(),
+            blocks: None,
         };
         stream.transfer(&weights, 1, Reports::No)?;
     }
@@ -102,6 +115,7 @@ pub(super) fn call(tiling: Tiling, cost: Cost) -> Result<Call, GemmError> {
         argument: Argument::Activations,
         offset: 0,
         bytes: tiling.activation_bytes(),
+        blocks: source.map(|source| source.blocks),
     };
     stream.transfer(&activations, tiling.passes, Reports::No)?;
     stream.ops.push(TxnOp::Sync {
@@ -114,7 +128,7 @@ pub(super) fn call(tiling: Tiling, cost: Cost) -> Result<Call, GemmError> {
     });
     let txn = Txn { header: TxnHeader::npu4(COLUMNS), ops: stream.ops };
     let buffers = BufferSizes {
-        activations: tiling.activation_bytes(),
+        activations: source.map_or(tiling.activation_bytes(), |source| source.bytes),
         weights: u64::from(COLUMNS) * tiling.weight_bytes(),
         results: u64::from(COLUMNS) * tiling.result_bytes(),
     };
@@ -128,6 +142,7 @@ struct Transfer {
     argument: Argument,
     offset: u64,
     bytes: u64,
+    blocks: Option<Blocks>,
 }
 
 #[derive(Default)]
@@ -146,6 +161,8 @@ impl Stream {
             (parameter::UNITS, tiling.units),
             (parameter::BRICKS, tiling.bricks),
             (parameter::SEPARATE_PLANES, (tiling.shape.results == Results::Separate).into()),
+            (parameter::GATE, tiling.gate.map_or(0, |factor| core_address(table(factor)))),
+            (parameter::RESULTS, core_address(PARTIAL_SUMS.start + 512 * tiling.units)),
         ] {
             words[index as usize] = word;
         }
@@ -173,10 +190,13 @@ impl Stream {
         times: u32,
         reports: Reports,
     ) -> Result<(), GemmError> {
-        let Transfer { channel, descriptor: id, argument, offset, bytes } = *transfer;
+        let Transfer { channel, descriptor: id, argument, offset, bytes, blocks } = *transfer;
         let descriptor = Descriptor { address: 0, bytes, acquire: None, release: None, next: None };
         let address = descriptor_register(channel.tile, id)?;
-        let data = descriptor.words(channel.tile)?;
+        let data = match blocks {
+            None => descriptor.words(channel.tile)?,
+            Some(blocks) => descriptor.words_of_blocks(channel.tile, blocks)?,
+        };
         self.ops.push(TxnOp::Register(RegisterOp::BlockWrite { address, data }));
         let register = RegisterAddress::from_bits(address.bits() + ADDRESS_WORD);
         self.patches.push(Patch { register, argument, offset });

@@ -7,7 +7,7 @@
 //! modelled: bank conflicts, arbitration, pauses between descriptors, start and end of the pipeline.
 
 use super::block::Assembled;
-use super::{BRICKS_PER_WEIGHT_GRANULE, Results, Tiling};
+use super::{BLOCK, BRICKS_PER_WEIGHT_GRANULE, Results, Tiling};
 
 /// Bytes a second from and to the machine's memory, all columns together.
 pub const DDR_BYTES_PER_SECOND: f64 = 50e9;
@@ -31,8 +31,10 @@ pub struct Cost {
     pub weights: f64,
     /// The results' stream of one column.
     pub results: f64,
-    /// A core.
+    /// A core, while weights stream.
     pub core: f64,
+    /// A core, while it makes a gated product's results and nothing else happens.
+    pub gate: f64,
 }
 
 impl Cost {
@@ -46,13 +48,14 @@ impl Cost {
             weights: stream(tiling.weight_bytes()),
             results: stream(tiling.result_bytes()),
             core: core_cycles(tiling, kernel) / CLOCK,
+            gate: gate_cycles(tiling, kernel) / CLOCK,
         }
     }
 
     /// Modelled seconds from the first byte to the last.
     pub fn streaming(&self) -> f64 {
         let others = [self.activations, self.weights, self.results, self.core];
-        others.into_iter().fold(self.memory, f64::max)
+        self.gate + others.into_iter().fold(self.memory, f64::max)
     }
 
     /// Modelled seconds of the whole call.
@@ -61,7 +64,27 @@ impl Cost {
     }
 }
 
-/// Cycles of a core that never waits.
+/// Cycles of a core between the passes of a gated product, and behind the last one.
+pub fn gate_cycles(tiling: &Tiling, kernel: &Assembled) -> f64 {
+    if tiling.gate.is_none() {
+        return 0.0;
+    }
+    let cycles =
+        |labels: &[&str]| labels.iter().map(|label| kernel.cycles_of(label) as f64).sum::<f64>();
+    let (pairs, rows) = (f64::from(tiling.pairs()), f64::from(BLOCK));
+    let halves = f64::from(tiling.passes) * pairs / 2.0;
+    let row = cycles(&["gate_row", "gate_row_end"]) + cycles(&["gate_pair"]) * pairs;
+    let pass = cycles(&["gate_start", "gate_rows", "gate_pass_end", "gate_resume"])
+        + cycles(&["gate_combine"]) * pairs
+        + row * rows;
+    let code_row = cycles(&["code_row", "code_row_end"]) + cycles(&["code_pairs"]) * halves;
+    pass * f64::from(tiling.passes)
+        + cycles(&["codes", "send", "send_shifts", "gate_done"])
+        + code_row * rows
+        + cycles(&["send_pairs"]) * halves
+}
+
+/// Cycles of a core that never waits, but for those of [`gate_cycles`].
 pub fn core_cycles(tiling: &Tiling, kernel: &Assembled) -> f64 {
     let cycles =
         |labels: &[&str]| labels.iter().map(|label| kernel.cycles_of(label) as f64).sum::<f64>();
@@ -81,7 +104,7 @@ pub fn core_cycles(tiling: &Tiling, kernel: &Assembled) -> f64 {
     let segment = cycles(&["segment", "segment_end"]) + pair * pairs;
     let group = cycles(&["group", "group_end"])
         + segment * count(tiling.segments)
-        + output * count(tiling.units);
-    let pass = cycles(&["pass", "pass_end"]) + group * count(tiling.groups);
+        + if tiling.gate.is_some() { 0.0 } else { output * count(tiling.units) };
+    let pass = cycles(&["pass", "gate", "pass_end"]) + group * count(tiling.groups);
     cycles(&["call", "call_end"]) + pass * count(tiling.passes)
 }

@@ -6,6 +6,7 @@
 //! changes.
 
 use super::block::{Assembled, Block, Exit, OwnLock, Part, Place, Spacing};
+use super::gate::{GATE, blocks};
 use super::memory::{
     ACTIVATION_RING, OUTPUT_RING, PARAMETERS, PARTIAL_SUMS, WEIGHT_RING, ZEROS, core_address,
 };
@@ -30,8 +31,12 @@ pub mod parameter {
     pub const BRICKS: u32 = 4;
     /// Nonzero: a result for each plane; zero: one for both, high * 128 + low.
     pub const SEPARATE_PLANES: u32 = 5;
+    /// Of a gated product the core's address of its gate's table; zero for others.
+    pub const GATE: u32 = 6;
+    /// Of a gated product the core's address of where its results are kept.
+    pub const RESULTS: u32 = 7;
     /// How many there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 8;
 }
 
 /// Locks of the compute tile, in pairs: room for the producer, goods for the consumer.
@@ -64,48 +69,48 @@ const LOW: u8 = 1;
 use Place::{M, P, Quarter, R, X};
 
 // Constants of the program.
-const ZERO: Place = R(0);
-const ONE: Place = R(14);
-const MINUS_ONE: Place = R(13);
+pub(super) const ZERO: Place = R(0);
+pub(super) const ONE: Place = R(14);
+pub(super) const MINUS_ONE: Place = R(13);
 const CONFIGURATION: Place = R(30);
 /// Of both rings, which are of one size.
 const RING_MASK: Place = R(17);
-const ACTIVATION_BASE: Place = R(18);
+pub(super) const ACTIVATION_BASE: Place = R(18);
 const ACTIVATION_STEP: Place = R(29);
-const WEIGHT_BASE: Place = R(28);
+pub(super) const WEIGHT_BASE: Place = R(28);
 const BRICK_STEP: Place = R(31);
-const OUTPUT_STEP: Place = R(24);
+pub(super) const OUTPUT_STEP: Place = R(24);
 /// Shifts bytes of weights to granules.
 const TO_GRANULES: Place = R(16);
 const UNIT_STEP: Place = M(1);
 // Parameters of the call.
 const GROUPS: Place = R(6);
 const SEGMENTS: Place = R(7);
-const UNITS: Place = R(8);
+pub(super) const UNITS: Place = R(8);
 const BRICKS: Place = R(9);
 const SEPARATE_PLANES: Place = R(10);
 const MINUS_BRICKS: Place = R(11);
 /// Bytes of weights of a unit and segment.
 const UNIT_BYTES: Place = R(20);
 // What is left of each loop.
-const PASSES_LEFT: Place = R(1);
+pub(super) const PASSES_LEFT: Place = R(1);
 const GROUPS_LEFT: Place = R(2);
 const SEGMENTS_LEFT: Place = R(3);
 const UNITS_LEFT: Place = R(4);
 /// Likewise of bricks; then of results.
 const BRICKS_LEFT: Place = R(5);
 // Where things are.
-const SEGMENT_START: Place = R(15);
+pub(super) const SEGMENT_START: Place = R(15);
 const ACTIVATION: Place = R(22);
 /// In the ring of weights: the pair's first unit, and its second, behind which the next pair is.
 const WEIGHTS: Place = R(19);
-const SECOND_WEIGHTS: Place = R(21);
+pub(super) const SECOND_WEIGHTS: Place = R(21);
 /// Units of the pair: two, or one.
 const PAIRED: Place = R(12);
 /// Granules of weights that the pair is done with.
 const DONE: Place = R(26);
-const OUTPUT: Place = R(23);
-const SCRATCH: Place = R(25);
+pub(super) const OUTPUT: Place = R(23);
+pub(super) const SCRATCH: Place = R(25);
 const OTHER_SCRATCH: Place = R(27);
 const ACTIVATION_POINTER: Place = P(0);
 const WEIGHT_POINTER: Place = P(1);
@@ -115,7 +120,7 @@ const START_STEP: Place = M(0);
 const SUM_POINTER: Place = P(3);
 const RESULT_POINTER: Place = P(7);
 const OUTPUT_POINTER: Place = P(4);
-const PARAMETER_POINTER: Place = P(5);
+pub(super) const PARAMETER_POINTER: Place = P(5);
 
 const _: () =
     assert!(ACTIVATION_RING.end - ACTIVATION_RING.start == WEIGHT_RING.end - WEIGHT_RING.start);
@@ -124,12 +129,12 @@ const _: () = assert!(1 << GRANULE_BITS == WEIGHT_GRANULE_BYTES && 1 << BRICK_BI
 const GRANULE_BITS: u32 = 11;
 const BRICK_BITS: u32 = 9;
 
-const ACTIVATION_FREE: OwnLock = OwnLock(lock::ACTIVATION_FREE);
-const ACTIVATION_FULL: OwnLock = OwnLock(lock::ACTIVATION_FULL);
-const WEIGHT_FREE: OwnLock = OwnLock(lock::WEIGHT_FREE);
-const WEIGHT_FULL: OwnLock = OwnLock(lock::WEIGHT_FULL);
-const OUTPUT_FREE: OwnLock = OwnLock(lock::OUTPUT_FREE);
-const OUTPUT_FULL: OwnLock = OwnLock(lock::OUTPUT_FULL);
+pub(super) const ACTIVATION_FREE: OwnLock = OwnLock(lock::ACTIVATION_FREE);
+pub(super) const ACTIVATION_FULL: OwnLock = OwnLock(lock::ACTIVATION_FULL);
+pub(super) const WEIGHT_FREE: OwnLock = OwnLock(lock::WEIGHT_FREE);
+pub(super) const WEIGHT_FULL: OwnLock = OwnLock(lock::WEIGHT_FULL);
+pub(super) const OUTPUT_FREE: OwnLock = OwnLock(lock::OUTPUT_FREE);
+pub(super) const OUTPUT_FULL: OwnLock = OwnLock(lock::OUTPUT_FULL);
 
 /// What a step of eight k loads: eight rows of both planes, and weights of both units.
 const LOADS: [Load; 4] = [
@@ -168,15 +173,27 @@ pub fn parts(spacing: &Spacing) -> Result<Vec<Part>, IsaError> {
     let before = [setup(), call(), pass(), group(), segment(), pair(), next_weights(), sums()];
     let after = [weights_done(), pair_sums(), choose_output(), combined()];
     let outputs = [separate(HIGH), separate(LOW), output_end()];
-    let ends = [pair_end(), segment_end(), group_end(), pass_end(), call_end(), drop_weights()];
+    let ends =
+        [pair_end(), segment_end(), group_end(), gate(), pass_end(), call_end(), drop_weights()];
     let mut parts: Vec<Part> = before.map(Part::Block).into();
     parts.extend(bricks(spacing)?.parts);
-    parts.extend(after.into_iter().chain(outputs).chain(ends).map(Part::Block));
+    parts.extend(after.into_iter().chain(outputs).chain(ends).chain(blocks()).map(Part::Block));
     Ok(parts)
 }
 
 fn setup() -> Block {
     let mut block = Block::new("setup");
+    set_constants(&mut block);
+    for (place, value) in
+        [(SEGMENT_START, 0), (SECOND_WEIGHTS, 0), (OUTPUT, core_address(OUTPUT_RING.start))]
+    {
+        block.set(place, value);
+    }
+    block
+}
+
+/// What no call changes.
+pub(super) fn set_constants(block: &mut Block) {
     for (place, value) in [
         (ZERO, 0),
         (ONE, 1),
@@ -191,13 +208,9 @@ fn setup() -> Block {
         (TO_GRANULES, GRANULE_BITS.wrapping_neg()),
         (UNIT_STEP, 2 * BLOCK_BYTES),
         (PARAMETER_POINTER, core_address(PARAMETERS.start)),
-        (SEGMENT_START, 0),
-        (SECOND_WEIGHTS, 0),
-        (OUTPUT, core_address(OUTPUT_RING.start)),
     ] {
         block.set(place, value);
     }
-    block
 }
 
 /// Waits for a call. Its parameters are written before its activations are sent, so they are
@@ -206,20 +219,27 @@ fn call() -> Block {
     let mut block = Block::new("call");
     block.acquire(ACTIVATION_FULL, MINUS_ONE);
     block.release(ACTIVATION_FULL, ONE);
+    block.load_word(PASSES_LEFT, PARAMETER_POINTER, 4 * parameter::PASSES);
+    load_parameters(&mut block);
+    block
+}
+
+/// What a call does not change while it lasts.
+pub(super) fn load_parameters(block: &mut Block) {
     for (place, index) in [
-        (PASSES_LEFT, parameter::PASSES),
         (GROUPS, parameter::GROUPS),
         (SEGMENTS, parameter::SEGMENTS),
         (UNITS, parameter::UNITS),
         (BRICKS, parameter::BRICKS),
         (SEPARATE_PLANES, parameter::SEPARATE_PLANES),
+        (OTHER_SCRATCH, parameter::GATE),
     ] {
         block.load_word(place, PARAMETER_POINTER, 4 * index);
     }
+    block.copy(GATE, OTHER_SCRATCH);
     block.subtract(MINUS_BRICKS, ZERO, BRICKS);
     block.set(SCRATCH, BRICK_BITS);
     block.shift(UNIT_BYTES, BRICKS, SCRATCH);
-    block
 }
 
 fn pass() -> Block {
@@ -360,7 +380,10 @@ fn pair_sums() -> Block {
         block.advance(SUM_POINTER, UNIT_STEP);
     }
     block.copy(BRICKS_LEFT, PAIRED);
+    // Not the last segment, or sums that stay for the gate.
     block.decrement(SCRATCH, SEGMENTS_LEFT);
+    block.copy(OTHER_SCRATCH, GATE);
+    block.or(SCRATCH, SCRATCH, OTHER_SCRATCH);
     block.exit(Exit::NotZero(SCRATCH, "pair_end"))
 }
 
@@ -435,6 +458,13 @@ fn group_end() -> Block {
     let mut block = Block::new("group_end");
     block.decrement(GROUPS_LEFT, GROUPS_LEFT);
     block.exit(Exit::NotZero(GROUPS_LEFT, "group"))
+}
+
+/// A gated product's sums are all there.
+fn gate() -> Block {
+    let mut block = Block::new("gate");
+    block.copy(SCRATCH, GATE);
+    block.exit(Exit::NotZero(SCRATCH, "gate_start"))
 }
 
 fn pass_end() -> Block {

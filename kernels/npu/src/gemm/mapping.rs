@@ -11,12 +11,15 @@
 //! room for what its core takes at a time. So the array cannot deadlock as long as the shims
 //! deliver what the core's loops count.
 
+use super::gated::Factor;
 use super::kernel::lock;
 use super::memory::{
-    ACTIVATION_GRANULES, ACTIVATION_RING, OUTPUT_GRANULES, OUTPUT_RING, PARAMETERS,
-    WEIGHT_GRANULES, WEIGHT_RING, ZEROS,
+    ACTIVATION_GRANULES, ACTIVATION_RING, OUTPUT_GRANULES, OUTPUT_RING, PARAMETERS, ROW_BITS,
+    WEIGHT_GRANULES, WEIGHT_RING, ZEROS, table,
 };
-use super::{ACTIVATION_GRANULE_BYTES, OUTPUT_GRANULE_BYTES, WEIGHT_GRANULE_BYTES};
+use super::{
+    ACTIVATION_GRANULE_BYTES, ACTIVATION_PIECE_BYTES, OUTPUT_GRANULE_BYTES, WEIGHT_GRANULE_BYTES,
+};
 use crate::array::{
     Acquire, ArrayError, COLUMNS, Channel, Configuration, Descriptor, DescriptorId, LockId, Port,
     ROWS, Release, Run, Side, Tile,
@@ -186,9 +189,9 @@ fn memory(to: &mut Configuration, tile: Tile) -> Result<(), ArrayError> {
         full: pair.1,
     };
     let activations: [Ring; TILES as usize] = std::array::from_fn(|index| {
-        let bytes = ACTIVATION_GRANULE_BYTES * u32::from(STAGED_ACTIVATIONS);
+        let bytes = ACTIVATION_PIECE_BYTES * u32::from(STAGED_ACTIVATIONS);
         let at = ACTIVATIONS_AT + bytes * index as u32;
-        ring(pair(index as u8), at, ACTIVATION_GRANULE_BYTES, STAGED_ACTIVATIONS)
+        ring(pair(index as u8), at, ACTIVATION_PIECE_BYTES, STAGED_ACTIVATIONS)
     });
     let results: [Ring; TILES as usize] = std::array::from_fn(|index| {
         let at = RESULTS_AT + OUTPUT_GRANULE_BYTES * u32::from(STAGED_RESULTS) * index as u32;
@@ -257,8 +260,11 @@ fn compute(to: &mut Configuration, tile: Tile, index: u8) -> Result<(), ArrayErr
     activations.turn(to, Channel::into_memory(tile, 0), Access::Fill, 0)?;
     weights.turn(to, Channel::into_memory(tile, 1), Access::Fill, 8)?;
     results.turn(to, Channel::from_memory(tile, 0), Access::Drain, 12)?;
-    for zeros in [ZEROS, PARAMETERS] {
+    for zeros in [ZEROS, PARAMETERS, ROW_BITS] {
         to.data(tile, zeros.start, vec![0; zeros.len() / 4])?;
+    }
+    for factor in Factor::ALL {
+        to.data(tile, table(factor), factor.table().to_vec())?;
     }
 
     let port = Port::new;

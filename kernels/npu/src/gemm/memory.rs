@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::gated::{ENTRIES, Factor};
 use super::{ACTIVATION_GRANULE_BYTES, OUTPUT_GRANULE_BYTES, UNITS_AT_MOST, WEIGHT_GRANULE_BYTES};
 
 /// Granules of a compute tile's rings.
@@ -25,6 +26,17 @@ pub const ACTIVATION_RING: Range<u32> =
 pub const ZEROS: Range<u32> = region(ACTIVATION_RING.end, 512);
 /// Compute tile: what varies from call to call.
 pub const PARAMETERS: Range<u32> = region(ZEROS.end, 64);
+/// Compute tile: what a gated product's rows have of bits, a word each.
+pub const ROW_BITS: Range<u32> = region(PARAMETERS.end, 64);
+/// Compute tile: the tables of a gate's functions, one behind the other.
+pub const TABLES: Range<u32> = region(ROW_BITS.end, (4 * ENTRIES * Factor::ALL.len()) as u32);
+const _: () = assert!(TABLES.end <= 3 * BANK);
+
+/// Where the table of `factor` starts.
+pub const fn table(factor: Factor) -> u32 {
+    TABLES.start + 4 * ENTRIES as u32 * factor as u32
+}
+
 /// Compute tile: weights. Bank 3.
 pub const WEIGHT_RING: Range<u32> = region(3 * BANK, WEIGHT_GRANULES * WEIGHT_GRANULE_BYTES);
 /// Compute tile: final results.

@@ -7,6 +7,7 @@
 //!   instruction stream of one product.
 //! * [`Shape`] and [`Tiling`]: what is asked for, and how it is cut.
 //! * [`pack`]: the formats of the three buffers.
+//! * [`gated`]: two products, and what becomes of a gate and what it gates without leaving the array.
 //! * [`cost`]: how long a call takes, by a model.
 //! * [`kernel`]: the program of a compute tile, of [`block`]s and a [`pipeline`]; [`mapping`]: streams, locks and descriptors.
 //!
@@ -42,6 +43,8 @@
 pub mod block;
 pub mod call;
 pub mod cost;
+mod gate;
+pub mod gated;
 pub mod kernel;
 pub mod mapping;
 pub mod memory;
@@ -51,12 +54,13 @@ mod shape;
 
 pub use call::{Argument, BufferSizes, Call, Patch};
 pub use cost::Cost;
+pub use gated::Gated;
 pub use shape::{Results, Shape, ShapeError, Tiling};
 
 use block::{Assembled, Spacing};
 use thiserror::Error;
 
-use crate::array::ArrayError;
+use crate::array::{ArrayError, Blocks, COLUMNS};
 use crate::cdo::Cdo;
 use crate::error::WriteError;
 use crate::isa::IsaError;
@@ -81,6 +85,9 @@ pub const BRICKS_PER_WEIGHT_GRANULE: u32 = 4;
 pub const WEIGHT_GRANULE_BYTES: u32 = BRICK_BYTES * BRICKS_PER_WEIGHT_GRANULE;
 /// Bytes of activations that a compute tile takes at a time: 8 rows, 64 k, two planes.
 pub const ACTIVATION_GRANULE_BYTES: u32 = PLANES * BLOCK * BRICK_DEPTH;
+/// Bytes of activations of a compute tile that lie together in the machine's memory: 8 rows, 16 k,
+/// two planes. As many as gated results that a DMA moves at a time, which are such activations.
+pub const ACTIVATION_PIECE_BYTES: u32 = OUTPUT_GRANULE_BYTES;
 /// Bytes of results that a DMA moves at a time: 8 rows, 8 output columns, int32.
 pub const OUTPUT_GRANULE_BYTES: u32 = 4 * BLOCK * BLOCK;
 /// Blocks of eight output columns that one pass of a compute tile holds sums for.
@@ -148,7 +155,7 @@ impl Design {
     /// None for a configuration of this size; the writer's errors are passed on.
     pub fn xclbin(&self) -> Result<Xclbin, GemmError> {
         let pdi = Pdi::new(Cdo::from_program(&self.configuration));
-        Ok(Xclbin::new(crate::array::COLUMNS.into(), pdi)?)
+        Ok(Xclbin::new(COLUMNS.into(), pdi)?)
     }
 
     /// One product: its instruction stream, the sizes of its buffers and what it will cost.
@@ -157,7 +164,30 @@ impl Design {
     /// A shape that the design has no way to do.
     pub fn call(&self, shape: &Shape) -> Result<Call, GemmError> {
         let tiling = Tiling::new(shape)?;
-        let cost = Cost::new(&tiling, &self.kernel);
-        call::call(tiling, cost)
+        call::call(tiling, Cost::new(&tiling, &self.kernel), None)
+    }
+
+    /// Two products of one input, and what the gate makes of them. Its results are the activations
+    /// of [`Design::call_of_gated`].
+    ///
+    /// # Errors
+    /// A shape that the design has no way to do.
+    pub fn gated_call(&self, gated: &Gated) -> Result<Call, GemmError> {
+        let tiling = gated.tiling()?;
+        call::call(tiling, Cost::new(&tiling, &self.kernel), None)
+    }
+
+    /// The product with n rows of weights that reads the results of `gated`, as they lie.
+    ///
+    /// # Errors
+    /// A shape that the design has no way to do.
+    pub fn call_of_gated(&self, gated: &Gated, n: u32) -> Result<Call, GemmError> {
+        let before = gated.tiling()?;
+        let tiling = Tiling::new(&gated.reader(n))?;
+        let source = call::Source {
+            blocks: Blocks { bytes: before.code_bytes(), every: before.result_bytes() },
+            bytes: u64::from(COLUMNS) * before.result_bytes(),
+        };
+        call::call(tiling, Cost::new(&tiling, &self.kernel), Some(&source))
     }
 }

@@ -2,18 +2,22 @@
 //!
 //! | buffer | order, outermost first | element |
 //! |---|---|---|
-//! | activations | 64 k, tile of 8 rows, 8 k, plane (high, low), row, k | int8 |
+//! | activations | 16 k, tile of 8 rows, 8 k, plane (high, low), row, k | int8 |
 //! | weights | column of the array, pass, segment, unit of 8 n, 64 k, 8 k, k, n | int8 |
 //! | results | column of the array, pass, group, unit of 8 n, plane, tile of 8 rows, row, n | int32 |
 //!
 //! Column c of the array has the n from `c * width` on; all of its n of one pass are consecutive.
 //! The weights of each column end with zeros up to a whole granule. Everything is little-endian.
 
-use super::{BLOCK, BRICK_DEPTH, PLANES, ROWS, Results, Tiling};
+use super::gated::pack_scales;
+use super::{ACTIVATION_PIECE_BYTES, BLOCK, BRICK_DEPTH, PLANES, ROWS, Results, Tiling};
 use crate::array::COLUMNS;
 
 /// Side of a block, as a size in memory.
 const SIDE: usize = BLOCK as usize;
+
+/// k of a piece of activations.
+const PIECE_DEPTH: u32 = ACTIVATION_PIECE_BYTES / (PLANES * BLOCK);
 
 /// Least activation that two planes hold.
 pub const LEAST: i16 = -(1 << 14);
@@ -45,12 +49,14 @@ pub fn activations(tiling: &Tiling, high: &[i8], low: &[i8], packed: &mut [u8]) 
     let rows = high.len() / k;
     assert!(rows <= ROWS as usize, "at most {ROWS} rows");
     assert_eq!(packed.len() as u64, tiling.activation_bytes(), "room for all activations");
-    let bricks = tiling.depth() / BRICK_DEPTH;
-    let mut places = Counter::new([bricks, ROWS / BLOCK, BRICK_DEPTH / BLOCK, PLANES, BLOCK]);
-    for bytes in packed.chunks_exact_mut(SIDE) {
-        let [brick, tile, step, plane, row] = places.next();
+    let pieces = tiling.depth() / PIECE_DEPTH;
+    let mut places = Counter::new([pieces, ROWS / BLOCK, PIECE_DEPTH / BLOCK, PLANES, BLOCK]);
+    let total = SIDE * places.total();
+    packed[total..].fill(0);
+    for bytes in packed[..total].chunks_exact_mut(SIDE) {
+        let [piece, tile, step, plane, row] = places.next();
         let row = tile * SIDE + row;
-        let from = brick * BRICK_DEPTH as usize + step * SIDE;
+        let from = piece * PIECE_DEPTH as usize + step * SIDE;
         let count = if row < rows { k.saturating_sub(from).min(SIDE) } else { 0 };
         let (some, none) = bytes.split_at_mut(count);
         if count > 0 {
@@ -74,8 +80,32 @@ pub fn weights(tiling: &Tiling, weights: &[i8]) -> Vec<u8> {
 /// them, as `[n][k]`.
 ///
 /// # Panics
-/// When there are not n * k of them.
+/// When there are not n * k of them, or the product is gated.
 pub fn column_weights(tiling: &Tiling, weights: &[i8], column: u8) -> Vec<u8> {
+    assert!(tiling.gate.is_none(), "a gated product has scales");
+    plain_weights(tiling, weights, column)
+}
+
+/// The same of a gated product, of whose weights `scales` are the codes, `[n]`.
+///
+/// # Panics
+/// When there are not n * k weights and n scales.
+pub fn gated_weights(tiling: &Tiling, weights: &[i8], scales: &[i32], column: u8) -> Vec<u8> {
+    assert_eq!(scales.len(), tiling.shape.n as usize, "a scale for each output");
+    let plain = plain_weights(&Tiling { gate: None, ..*tiling }, weights, column);
+    let width = tiling.width() as usize;
+    let scales = &scales[usize::from(column) * width..][..width];
+    let passes = tiling.passes as usize;
+    let weights = plain.chunks_exact(plain.len() / passes);
+    let mut packed = Vec::with_capacity(tiling.weight_bytes() as usize);
+    for (weights, scales) in weights.zip(scales.chunks_exact(width / passes)) {
+        packed.extend_from_slice(weights);
+        packed.extend(pack_scales(scales));
+    }
+    packed
+}
+
+fn plain_weights(tiling: &Tiling, weights: &[i8], column: u8) -> Vec<u8> {
     let (n, k) = (tiling.shape.n as usize, tiling.shape.k as usize);
     assert_eq!(weights.len(), n * k, "n rows of k weights");
     let mut packed = vec![0; tiling.weight_bytes() as usize];

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::gated::Factor;
 use super::memory::ACTIVATION_GRANULES;
 use super::{
     BLOCK, BRICK_BYTES, BRICK_DEPTH, BRICKS_AT_MOST, OUTPUT_GRANULE_BYTES, PLANES, ROWS,
@@ -81,6 +82,26 @@ pub enum ShapeError {
         /// Passes needed.
         passes: u32,
     },
+    /// Outputs of a gated product that do not fill the columns of the array.
+    #[error("{outputs} gated outputs are no multiple of {multiple}")]
+    Outputs {
+        /// Gated outputs.
+        outputs: u32,
+        /// What they must be a multiple of.
+        multiple: u32,
+    },
+    /// A gated product with more k than one sum may have.
+    #[error("k = {k} is more than the 1024 of one sum, and a gate needs one")]
+    Sum {
+        /// Elements of a row.
+        k: u32,
+    },
+    /// More gated outputs than a compute tile keeps.
+    #[error("{outputs} gated outputs are more than the memory of a compute tile keeps")]
+    Room {
+        /// Gated outputs.
+        outputs: u32,
+    },
 }
 
 /// How a shape is cut: the loops of a compute tile, outermost first, and what each column of the
@@ -99,6 +120,8 @@ pub struct Tiling {
     pub units: u32,
     /// Bricks of 64 k of a segment.
     pub bricks: u32,
+    /// For a gated product, whose units are gate and gated by turns: the gate's function.
+    pub gate: Option<Factor>,
 }
 
 impl Tiling {
@@ -134,6 +157,7 @@ impl Tiling {
             segments: deep / bricks,
             units: units.div_ceil(passes),
             bricks,
+            gate: None,
         })
     }
 
@@ -147,19 +171,34 @@ impl Tiling {
         self.passes * self.units * BLOCK
     }
 
-    /// Bytes of all activations; they are read once a pass.
+    /// Bytes of all activations; they are read once a pass. Behind those of a gated product are
+    /// the constants of its rows, a brick.
     pub const fn activation_bytes(&self) -> u64 {
-        ROWS as u64 * PLANES as u64 * self.depth() as u64
+        let depth = self.depth() + if self.gate.is_some() { BRICK_DEPTH } else { 0 };
+        ROWS as u64 * PLANES as u64 * depth as u64
     }
 
-    /// Bytes of the weights of one column of the array.
+    /// Bytes of the weights of one column of the array; each pass of a gated product ends with a
+    /// granule of scales.
     pub const fn weight_bytes(&self) -> u64 {
         let bytes = self.width() as u64 * self.depth() as u64;
-        bytes.next_multiple_of(WEIGHT_GRANULE_BYTES as u64)
+        let granule = WEIGHT_GRANULE_BYTES as u64;
+        let scales = if self.gate.is_some() { self.passes as u64 * granule } else { 0 };
+        bytes.next_multiple_of(granule) + scales
+    }
+
+    /// Bytes of the codes of a gated product in one column of the array.
+    pub const fn code_bytes(&self) -> u64 {
+        (ROWS * PLANES * self.gated_width()) as u64
     }
 
     /// Bytes of the results of one column of the array.
+    ///
+    /// Those of a gated product are codes, and behind them how far each row's were shifted.
     pub const fn result_bytes(&self) -> u64 {
+        if self.gate.is_some() {
+            return self.code_bytes() + (ROWS / BLOCK * OUTPUT_GRANULE_BYTES) as u64;
+        }
         let blocks = self.passes as u64 * self.groups as u64 * self.units as u64;
         let results = blocks * self.shape.results.count() as u64;
         results * (ROWS / BLOCK) as u64 * OUTPUT_GRANULE_BYTES as u64
@@ -180,6 +219,10 @@ impl Tiling {
     pub const fn necessary_bytes(&self) -> u64 {
         let Shape { n, k, group, results } = self.shape;
         let groups = (k / group) as u64;
+        if self.gate.is_some() {
+            let planes = (ROWS * PLANES) as u64;
+            return planes * k as u64 + n as u64 * k as u64 + planes * n as u64 / 2;
+        }
         (ROWS * PLANES) as u64 * k as u64
             + n as u64 * k as u64
             + ROWS as u64 * n as u64 * 4 * groups * results.count() as u64

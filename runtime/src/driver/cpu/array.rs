@@ -2,14 +2,20 @@
 //!
 //! The step program calls [`offload`] where it would call the CPU's kernel. One thread packs the
 //! activations, hands the product over, waits, and scales the results; the others go on to the
-//! barrier that the plan has before the output is read.
+//! barrier that the plan has before the output is read. A gate is only packed: it is handed over
+//! together with the product that reads it, and its codes never come here.
 
 use std::ops::Range;
 use std::slice;
 use std::sync::{Mutex, PoisonError};
 
-use onebit_cpu::array::{pack_activations, unpack_results};
-use onebit_plan::abi::{ARRAY_ROWS, ArrayProduct, StepContext};
+use onebit_cpu::array::{
+    GateRow, pack_activations, pack_gate, unpack_results, unpack_scales, weights_of,
+};
+use onebit_plan::abi::{
+    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GROUP, ARRAY_ROWS, ARRAY_SHIFTS, ArrayProduct,
+    ArrayRole, StepContext,
+};
 use onebit_plan::manifest::{ArrayPlan, SegmentKind};
 use onebit_plan::trust::AllowedPlan;
 
@@ -35,6 +41,8 @@ struct State {
     results: Vec<BufferId>,
     /// Scale of each row and group of activations.
     scales: Vec<f32>,
+    /// Rows of the gate that was packed last.
+    gate: [GateRow; ARRAY_ROWS],
     /// Why the array did not do what it was asked in this step.
     failure: Option<Error>,
 }
@@ -67,7 +75,9 @@ impl Array {
         let mut groups = Vec::with_capacity(part.groups.len());
         for (index, group) in part.groups.iter().enumerate() {
             let group = group.first as usize..(group.first + group.count) as usize;
-            starts[group.start] = Some(index);
+            // A gate only packs; what reads it begins.
+            let gated = usize::from(part.products[group.start].role.is_gate());
+            starts[group.start + gated] = Some(index);
             for (place, product) in part.products[group.clone()].iter().enumerate() {
                 let weights = context.allocate(product.bytes)?;
                 let bytes = &segment[range(product.offset, product.bytes)];
@@ -75,6 +85,10 @@ impl Array {
                 if place == results.len() {
                     results.push(context.allocate(most(|call| call.results))?);
                 }
+                let activations = match product.role {
+                    ArrayRole::Gated if place > 0 => results[place - 1],
+                    _ => activations,
+                };
                 calls.push(Call {
                     program: programs[product.call as usize],
                     arguments: vec![activations, weights, results[place]],
@@ -91,6 +105,7 @@ impl Array {
             activations,
             results,
             scales: vec![0.0; ARRAY_ROWS * most_groups.unwrap_or(0) as usize],
+            gate: [GateRow::default(); ARRAY_ROWS],
             failure: None,
         });
         Ok(Self { plan: plan.clone(), state })
@@ -103,6 +118,48 @@ impl Array {
 }
 
 impl State {
+    /// Packs the activations `x`, `[m][k]`, of a gate, which is submitted with what reads it.
+    fn pack(&mut self, gate: &ArrayProduct, x: &[f32], weights: &[u8]) -> Result<(), Error> {
+        let disagree = || Error::ArrayProduct { index: gate.index };
+        let words = weights.get(gate.scales as usize..).and_then(|words| words.first_chunk::<16>());
+        let words = words.ok_or_else(disagree)?.as_chunks::<4>().0;
+        let words = std::array::from_fn(|word| u32::from_le_bytes(words[word]));
+        let packed = self.context.bytes_mut(self.activations)?;
+        let bytes = gate.activation_bytes() + 2 * ARRAY_ROWS * ARRAY_BRICK;
+        let packed = packed.get_mut(..bytes).ok_or_else(disagree)?;
+        if gate.k as usize > ARRAY_GROUP {
+            return Err(disagree());
+        }
+        pack_gate(gate, &weights_of(words), x, packed, &mut self.gate);
+        Ok(())
+    }
+
+    /// Runs the gate that was packed and the product that reads it, with m rows.
+    fn gated(
+        &mut self,
+        reader: &ArrayProduct,
+        m: usize,
+        weights: &[u8],
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let disagree = || Error::ArrayProduct { index: reader.index };
+        let group = self.starts.get(reader.index as usize).copied().flatten();
+        let group = group.and_then(|group| self.groups.get(group)).ok_or_else(disagree)?;
+        let &[codes, results, ..] = &self.results[..] else { return Err(disagree()) };
+        let calls = self.calls.get(group.clone()).ok_or_else(disagree)?;
+        self.context.run(calls)?;
+        let d = self.scales.get_mut(..m * reader.groups()).ok_or_else(disagree)?;
+        let column = 2 * ARRAY_ROWS * reader.group as usize;
+        let bytes = ARRAY_COLUMNS * (column + ARRAY_ROWS / ARRAY_BLOCK * ARRAY_SHIFTS);
+        let codes = self.context.bytes(codes)?.get(..bytes).ok_or_else(disagree)?;
+        unpack_scales(codes, &self.gate, d);
+        let results = self.context.bytes(results)?;
+        let results = results.get(..reader.result_bytes()).ok_or_else(disagree)?;
+        let scales = product_scales(reader, weights).ok_or_else(disagree)?;
+        unpack_results(reader, results, d, scales, out);
+        Ok(())
+    }
+
     /// `x` is `[m][k]`; row r of the outputs of all products starts at `r * out_stride` of `out`.
     /// `weights` is the weight segment.
     fn products(
@@ -174,15 +231,23 @@ pub unsafe extern "C" fn offload(
     let array = unsafe { &*context.array.cast::<Array>() };
     let Some(first) = products.first() else { return };
     let m = m as usize;
-    // SAFETY: m rows of k.
+    let mut state = array.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let weights = array.plan.segment(SegmentKind::Weights);
+    if state.failure.is_some() {
+        return;
+    }
+    // SAFETY: m rows of k; of what reads a gate they are longer.
     let x = unsafe { slice::from_raw_parts(x, m * first.k as usize) };
+    if first.is_gate() {
+        state.failure = state.pack(first, x, weights).err();
+        return;
+    }
     let n: usize = products.iter().map(|product| product.n as usize).sum();
     let length = (m - 1) * first.out_stride as usize + n;
     // SAFETY: m rows, the last of n; no other thread touches them before the next barrier.
     let out = unsafe { slice::from_raw_parts_mut(out, length) };
-    let mut state = array.state.lock().unwrap_or_else(PoisonError::into_inner);
-    if state.failure.is_none() {
-        let weights = array.plan.segment(SegmentKind::Weights);
-        state.failure = state.products(products, x, weights, out).err();
-    }
+    state.failure = match first.role() {
+        Some(ArrayRole::Gated) => state.gated(first, m, weights, out).err(),
+        _ => state.products(products, x, weights, out).err(),
+    };
 }

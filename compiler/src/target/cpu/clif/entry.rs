@@ -189,13 +189,14 @@ impl<'a> Program<'a> {
                     self.gated(b, index, (gate, up), epilogue, (start, stop));
                 });
             }
-            Step::Array { activation, out, rows, .. } => {
+            Step::Array { activation, out, .. } | Step::ArrayGate { activation, out, .. } => {
+                let rows = step.rows();
                 let (products, count) = self.input.array_products[&index];
                 let products = offset(b, self.code, narrow(products));
                 let count = int(b, count);
                 let x = View { buffer: *activation, column: 0, stride: 0 };
                 let (x, out) = (self.address(b, &x), self.address(b, out));
-                let args = [self.context, products, count, x, out, self.counts(*rows).count];
+                let args = [self.context, products, count, x, out, self.counts(rows).count];
                 self.call(b, KernelId::Array, &args);
             }
             Step::KvWrite { shape, k, v } => {

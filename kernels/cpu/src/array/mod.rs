@@ -8,13 +8,20 @@
 use std::ops::Range;
 use std::slice;
 
+mod gate;
+
+pub(crate) use gate::prepare;
+pub use gate::{GateRow, pack_gate, unpack_scales, weights_of};
+
 use onebit_plan::abi::{
-    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GROUP, ARRAY_LEVELS, ARRAY_ROWS, ArrayProduct,
-    StepContext,
+    ARRAY_BLOCK, ARRAY_BRICK, ARRAY_COLUMNS, ARRAY_GRANULE, ARRAY_GROUP, ARRAY_LEVELS, ARRAY_PIECE,
+    ARRAY_ROWS, ArrayProduct, ArrayRole, StepContext,
 };
 
 /// Blocks of 8 k of a brick.
 const STEPS: usize = ARRAY_BRICK / ARRAY_BLOCK;
+/// Blocks of 8 k of a piece of activations.
+const PIECE_STEPS: usize = ARRAY_PIECE / ARRAY_BLOCK;
 /// Bytes of 8 outputs and 8 k of weights.
 const BLOCK_BYTES: usize = ARRAY_BLOCK * ARRAY_BLOCK;
 /// Values of the low plane.
@@ -87,7 +94,12 @@ fn brick_bytes<'a>(
     let segment = group * segments + brick / bricks;
     let place = (unit.pass * product.groups() * segments + segment) * product.units as usize;
     let brick = (place + unit.unit) * bricks + brick % bricks;
-    let start = unit.column * product.column_bytes() + brick * STEPS * BLOCK_BYTES;
+    let start = if product.is_gate() {
+        unit.column * product.gate_column_bytes() + unit.pass * ARRAY_GRANULE
+    } else {
+        unit.column * product.column_bytes()
+    };
+    let start = start + brick * STEPS * BLOCK_BYTES;
     &weights[start..][..STEPS * BLOCK_BYTES]
 }
 
@@ -109,7 +121,13 @@ fn share(product: &ArrayProduct, operands: &Operands<'_>, units: Range<usize>) {
     let mut d = [0.0f32; ARRAY_ROWS];
     for g in 0..product.groups() {
         for (r, (codes, d)) in codes.iter_mut().zip(&mut d).enumerate().take(m) {
-            *d = quantise(&x[r * k..][product.group_range(g)], codes);
+            *d = match product.role() {
+                Some(ArrayRole::Gated) => {
+                    let row = k + ARRAY_COLUMNS;
+                    gate::taken(product, &x[r * row..][..row], g, codes)
+                }
+                _ => quantise(&x[r * k..][product.group_range(g)], codes),
+            };
         }
         for index in units.clone() {
             let unit = Unit::at(product, index);
@@ -181,7 +199,7 @@ unsafe fn run(
     for product in products {
         // SAFETY: the outputs of this product follow those of the ones before.
         unsafe { run_one(context, product, x, out.wrapping_add(first), m as usize) };
-        first += product.n as usize;
+        first += if product.is_gate() { product.n as usize / 2 } else { product.n as usize };
     }
 }
 
@@ -199,20 +217,34 @@ unsafe fn run_one(
 ) {
     // SAFETY: inside the weight segment.
     let weights = unsafe { context.weights.add(product.weights as usize) };
-    let bytes = ARRAY_COLUMNS * product.column_bytes();
+    let is_gate = product.is_gate();
+    let of_column = if is_gate { product.gate_column_bytes() } else { product.column_bytes() };
+    let bytes = ARRAY_COLUMNS * of_column;
+    let scale_count = if is_gate { 4 } else { product.groups() * product.n as usize };
+    let width = match product.role() {
+        Some(ArrayRole::Gated) => product.k as usize + ARRAY_COLUMNS,
+        _ => product.k as usize,
+    };
     // SAFETY: inside the weight segment.
     let scales = unsafe { context.weights.add(product.scales as usize) }.cast();
     let operands = Operands {
         // SAFETY: the weights of all columns.
         weights: unsafe { slice::from_raw_parts(weights, bytes) },
-        // SAFETY: one for each group and output; they follow weights of whole granules.
-        scales: unsafe { slice::from_raw_parts(scales, product.groups() * product.n as usize) },
-        // SAFETY: m rows of k.
-        x: unsafe { slice::from_raw_parts(x, m * product.k as usize) },
+        // SAFETY: one for each group and output, or a gate's words; they follow weights of whole
+        // granules.
+        scales: unsafe { slice::from_raw_parts(scales, scale_count) },
+        // SAFETY: m rows.
+        x: unsafe { slice::from_raw_parts(x, m * width) },
         out,
         m,
     };
     let (thread, threads) = (context.thread as usize, context.threads as usize);
+    if is_gate {
+        let part = |thread: usize| ARRAY_COLUMNS * thread / threads;
+        let words = std::array::from_fn(|word| operands.scales[word].to_bits());
+        gate::share(product, &operands, words, part(thread)..part(thread + 1));
+        return;
+    }
     let units = unit_count(product);
     share(product, &operands, units * thread / threads..units * (thread + 1) / threads);
 }
@@ -272,11 +304,13 @@ pub fn pack_activations(product: &ArrayProduct, x: &[f32], packed: &mut [u8], d:
     }
 }
 
-/// 64 codes of row `r` to their places in a brick: `[tile][step][plane][row][k]`.
+/// 64 codes of row `r` to their places in a brick: `[piece][tile][step][plane][row][k]`.
 fn pack_brick(codes: &[i16], r: usize, packed: &mut [u8]) {
     let (tile, row) = (r / ARRAY_BLOCK, r % ARRAY_BLOCK);
     for (step, codes) in codes.chunks_exact(ARRAY_BLOCK).enumerate() {
-        let block = (tile * STEPS + step) * 2 * BLOCK_BYTES + row * ARRAY_BLOCK;
+        let (piece, step) = (step / PIECE_STEPS, step % PIECE_STEPS);
+        let tile = piece * (ARRAY_ROWS / ARRAY_BLOCK) + tile;
+        let block = (tile * PIECE_STEPS + step) * 2 * BLOCK_BYTES + row * ARRAY_BLOCK;
         for (at, code) in codes.iter().enumerate() {
             let high = code.div_euclid(LOW) as i8;
             packed[block + at] = high.cast_unsigned();

@@ -174,18 +174,8 @@ var x_{i}: vec4<u32>;
         let (layout, tag) = (&matrix.layout, matrix.suffix(set, i));
         let mut out = "{\n".to_owned();
         out += &class::unpack_slot(layout, &tag);
+        out += &self.scales(layout, &tag, i);
         let names: Vec<&str> = class::scale_names(layout).collect();
-        let inside = format!("now * {}u + part_{i} < {}u", self.step() / BLOCK, self.k / BLOCK);
-        for name in &names {
-            let value = match class::has_halves(layout) {
-                true => format!("{name}{tag}"),
-                false => format!("vec4<f16>({name}{tag})"),
-            };
-            out += &match self.is_ragged() {
-                true => format!("let {name}h = select(vec4<f16>(), {value}, {inside});\n"),
-                false => format!("let {name}h = {value};\n"),
-            };
-        }
         // What is no code but a value has a sign, which is flipped to make it a code.
         let (flip, zero) = match layout.codes {
             Codes::Bytes | Codes::Levels(_) => (" ^ vec4<u32>(0x80808080u)", 1024 + 128),
@@ -220,6 +210,23 @@ let {codes}_odd = (({codes}_codes >> vec4<u32>(8u)) & vec4<u32>(0x00ff00ffu)) | 
             );
         }
         out + "}\n"
+    }
+
+    /// Scales and minima of block `i` in f16, with an `h` behind their names: zeros behind the end of
+    /// k, where codes are those of another block.
+    fn scales(&self, layout: &Layout, tag: &str, i: usize) -> String {
+        let inside = format!("now * {}u + part_{i} < {}u", self.step() / BLOCK, self.k / BLOCK);
+        let one = |name| {
+            let value = match class::has_halves(layout) {
+                true => format!("{name}{tag}"),
+                false => format!("vec4<f16>({name}{tag})"),
+            };
+            match self.is_ragged() {
+                true => format!("let {name}h = select(vec4<f16>(), {value}, {inside});\n"),
+                false => format!("let {name}h = {value};\n"),
+            }
+        };
+        class::scale_names(layout).map(one).collect()
     }
 
     /// Brings a turn's activations to workgroup memory.

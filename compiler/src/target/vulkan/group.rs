@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use onebit_ir::rows::{Expr, RowProgram, Store};
 
-use super::kernels::splits_positions;
+use super::matrices::splits_positions;
 use crate::schedule::repack::WeightId;
 use crate::schedule::steps::{
     Binding, BufferId, Product, RowStep, Rows, Schedule, ShapeId, Step, View, uses,

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use onebit_plan::abi::TILE_ROWS;
-use onebit_plan::layout::Layout;
 use onebit_shaders::attention::{self, KeyValue, MergeOut};
 use onebit_shaders::cooperative::{self, Cooperative, MatrixShape};
 use onebit_shaders::gated::Gated;
@@ -14,11 +13,12 @@ use onebit_shaders::{ActivationForm, Kernel, pick};
 
 use super::dispatch::{Operands, Program, place, u32_of};
 use super::group::{Fresh, Input, Operand, Unit, Work, rope_table};
+use super::matrices::{Arithmetic, PartCounts, columns_a_group, is_integer, matrix_rows};
 use super::memory::{Accesses, Resource};
 use crate::error::CompileError;
 use crate::schedule::repack::{WeightId, WeightStore};
 use crate::schedule::steps::{
-    Binding, BufferId, Contents, Product, RowStep, Rows, Schedule, Scope, ShapeId, Step, View,
+    Binding, BufferId, Contents, Product, RowStep, Rows, Schedule, Scope, ShapeId, View,
 };
 
 /// A dispatch without addresses.
@@ -64,38 +64,6 @@ const LONG_GROUPS: usize = 264;
 /// Parts that a row's positions are split into at most.
 const SPLITS: u32 = 8;
 
-/// How products of integer classes are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    /// By integer dot products, on quantised activations.
-    Dots,
-    /// By cooperative matrices, on f16.
-    Matrices,
-}
-
-impl Arithmetic {
-    /// What quantised buffers of the schedule hold.
-    pub fn form(self) -> ActivationForm {
-        match self {
-            Self::Dots => ActivationForm::Records,
-            Self::Matrices => ActivationForm::Halves,
-        }
-    }
-}
-
-/// Whether `schedule` has products that [`Arithmetic`] makes a difference for.
-pub fn multiplies_integers(schedule: &Schedule, store: &WeightStore<'_>) -> bool {
-    schedule.steps.iter().any(|scheduled| match &scheduled.step {
-        Step::Matmul { product, .. } => is_integer(store, product),
-        Step::Gated { .. } => true,
-        _ => false,
-    })
-}
-
-fn is_integer(store: &WeightStore<'_>, product: &Product) -> bool {
-    Layout::of(store.matrix_at(product.weight).class).is_some()
-}
-
 /// The kernel for `unit`, a dispatch of `schedule`.
 pub fn choose<'s>(
     schedule: &'s Schedule,
@@ -137,17 +105,6 @@ pub fn picks(schedule: &Schedule) -> [(Chosen<'_>, Accesses); 2] {
     ]
 }
 
-/// Workgroups of an attention from which on it does not split a row's positions, and needs no merge
-/// behind it.
-const WHOLE_GROUPS: u32 = 64;
-
-/// Whether the attention of a step of matrices splits the positions of a row.
-pub fn splits_positions(schedule: &Schedule, shape: ShapeId) -> bool {
-    let shape = attention::Shape::from(&schedule.shapes[shape]);
-    attention::groups(&shape, 1, u32_of(schedule.max_rows)).into_iter().product::<u32>()
-        < WHOLE_GROUPS
-}
-
 /// Bytes of the partial results of an attention.
 pub fn partial_bytes(schedule: &Schedule, shape: ShapeId) -> usize {
     let shape = attention::Shape::from(&schedule.shapes[shape]);
@@ -167,56 +124,6 @@ fn vocabulary(schedule: &Schedule) -> u32 {
 
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a step's scratch is small")
-}
-
-/// Buffers that are the sum of several parts, and how many.
-pub type PartCounts = HashMap<BufferId, usize>;
-
-/// How many workgroups share the k of each product of matrices in `units`: as many as fill
-/// [`PROCESSORS`], where nothing but row loops, which add the parts up, reads the result.
-pub fn part_counts(schedule: &Schedule, store: &WeightStore<'_>, units: &[Unit<'_>]) -> PartCounts {
-    let mut counts = PartCounts::new();
-    for unit in units {
-        let Work::Product { parts, rows: Rows::All, .. } = &unit.work else { continue };
-        let [part] = parts[..] else { continue };
-        let (matrix, out) = (store.matrix_at(part.weight), part.out);
-        let width = match schedule.buffers[out.buffer.0].contents {
-            Contents::F32 { width } => width,
-            Contents::Q8 { .. } => continue,
-        };
-        let is_all = out.column == 0 && out.stride == width && width == matrix.rows;
-        let columns = columns_a_group(matrix.rows);
-        let most = PROCESSORS.div_ceil(matrix.rows.div_ceil(columns)).min(MOST_PARTS);
-        let count = cooperative::most_parts(matrix.columns, columns, most);
-        if is_integer(store, &part) && is_all && count > 1 {
-            counts.insert(out.buffer, count);
-        }
-    }
-    for unit in units {
-        if !matches!(unit.work, Work::Rows(_)) {
-            let reads = super::accesses::of(schedule, unit).reads;
-            counts.retain(|&buffer, _| !reads.contains(&Resource::Buffer(buffer)));
-        }
-    }
-    counts
-}
-
-/// Processors of a large device. A workgroup of matrices fills one; where there are fewer of them,
-/// several share the product's k.
-const PROCESSORS: usize = 128;
-/// Workgroups that share a product's k at most: readers add their sums up.
-const MOST_PARTS: usize = 4;
-
-/// Rows of a step in whole matrices.
-pub fn matrix_rows(rows: usize) -> usize {
-    rows.next_multiple_of(MatrixShape::SIXTEEN.size)
-}
-
-/// Columns of a workgroup of a product of matrices. Half the columns take half the turns, each of
-/// which is 15 % longer (on an H200), and twice the workgroups.
-fn columns_a_group(outputs: usize) -> usize {
-    let rounds = |columns: usize| outputs.div_ceil(columns).div_ceil(PROCESSORS);
-    if rounds(32) * 115 < 2 * rounds(64) * 100 { 32 } else { 64 }
 }
 
 struct Chooser<'s, 'm> {

@@ -8,6 +8,7 @@ mod accesses;
 mod dispatch;
 mod group;
 mod kernels;
+mod matrices;
 mod memory;
 pub mod predict;
 mod prune;
@@ -29,7 +30,8 @@ use crate::schedule::steps::select::{self, EntryOptions};
 use crate::schedule::steps::{BufferId, Contents, Schedule, Sharing};
 use dispatch::Layout;
 use group::{Fusion, Unit};
-use kernels::{Arithmetic, Chosen, KernelSet, PartCounts};
+use kernels::{Chosen, KernelSet};
+use matrices::{Arithmetic, PartCounts};
 use memory::{Accesses, Arena, Resource};
 
 pub use prune::prune;
@@ -77,7 +79,7 @@ pub fn lower(
             sharing: Sharing::Split,
         };
         let schedule = select::schedule(graph, info, entry, store)?;
-        if rows >= MATRIX_ROWS && kernels::multiplies_integers(&schedule, store) {
+        if rows >= MATRIX_ROWS && matrices::multiplies_integers(&schedule, store) {
             let lowered = entry_of((graph, &schedule), store, &mut set, Arithmetic::Matrices)?;
             arena = arena.max(lowered.arena);
             entries.push(lowered.entry);
@@ -120,7 +122,7 @@ fn entry_of(
     let units = group::group(schedule, fusion);
     let parts = match arithmetic {
         Arithmetic::Dots => PartCounts::new(),
-        Arithmetic::Matrices => kernels::part_counts(schedule, store, &units),
+        Arithmetic::Matrices => matrices::part_counts(schedule, store, &units),
     };
     let mut chosen: Vec<Chosen<'_>> = Vec::new();
     let mut accesses: Vec<Accesses> = Vec::new();
@@ -238,7 +240,7 @@ fn bytes_of(
     match resource {
         Resource::Buffer(BufferId(id)) => match schedule.buffers[id].contents {
             Contents::F32 { width } => match parts.get(&BufferId(id)) {
-                Some(count) => count * kernels::matrix_rows(rows) * width * 4,
+                Some(count) => count * matrices::matrix_rows(rows) * width * 4,
                 None => rows * width * 4,
             },
             Contents::Q8 { width } => match arithmetic.form() {

@@ -81,7 +81,7 @@ return;
             seen.join(" | ")
         );
         source.body.insert_str(0, &text);
-        let name = format!("{name}-ahead{words}");
+        let name = format!("{name}-ahead{words}x{}", x * y);
         (source.finish(name, workgroup), [x, y, 1 + layers])
     }
 }

@@ -40,7 +40,9 @@ impl KernelSet {
     /// Number of `kernel` in the plan.
     pub fn index(&mut self, kernel: &Kernel) -> u32 {
         if let Some(&number) = self.numbers.get(&kernel.name) {
-            debug_assert_eq!(self.kernels[number as usize], *kernel, "two kernels of one name");
+            // A builder whose names do not tell its kernels apart would give a plan that is wrong.
+            let is_same = self.kernels[number as usize] == *kernel;
+            assert!(is_same, "two kernels have the name {}", kernel.name);
             return number;
         }
         let number = u32_of(self.kernels.len());

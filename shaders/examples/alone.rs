@@ -1,16 +1,19 @@
 //! Products timed by themselves: the same kernel again and again, each waiting for the one before,
 //! over weights that stay in the cache and over others each time.
 //!
-//! `alone [NAME]` takes the first device whose name has NAME in it. Figures are medians of 15
-//! submissions of 240 dispatches. All bytes that are multiplied are 0x11; what the kernels for one
-//! row and for eight make of them must be the same bits, and not nothing, in the same run.
+//! `alone [NAME]` takes the first device whose name has NAME in it. Figures are medians of the last
+//! 15 submissions of 240 dispatches, after a fifth of a second of them: idle devices are slow at
+//! first. All bytes that are multiplied are 0x11. In the same run, what the kernels for one row and
+//! for eight make of them must be the same bits, what those of matrices make in narrow and in wide
+//! workgroups near each other, and none of it nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onebit_plan::abi::StorageClass;
-use onebit_plan::gpu::binding;
+use onebit_plan::gpu::{GpuFeature, binding};
 use onebit_plan::layout::packed_bytes;
+use onebit_shaders::cooperative::{Cooperative, MatrixShape, Work};
 use onebit_shaders::product::{Input, Output, Part, Product};
 use onebit_shaders::rows::RowsKind;
 use onebit_shaders::{Immediate, Kernel, compile};
@@ -21,6 +24,7 @@ use onebit_vulkan::{
 
 const COUNT: usize = 240;
 const RUNS: usize = 15;
+const WARM_UP: Duration = Duration::from_millis(200);
 const WEIGHTS: u64 = 256 << 20;
 
 fn main() {
@@ -72,6 +76,40 @@ fn main() {
             assert!(rows[0].iter().any(|&bits| bits != 0), "{class:?} {n} x {k}: nothing came");
         }
     }
+    if device.info().features.contains(&GpuFeature::CooperativeF16) {
+        for (n, k) in [(576, 576), (3072, 576), (2048, 2048), (4096, 4096), (24_576, 4096)] {
+            matrices(&device, &buffers, (n, k));
+        }
+    }
+}
+
+/// Products of 32 rows by matrices, in workgroups of 64 columns and of 32.
+fn matrices(device: &Arc<Device>, buffers: &Buffers, (n, k): (usize, usize)) {
+    // Records are of 256 elements.
+    let class = if k % 256 == 0 { StorageClass::Q4K } else { StorageClass::Q4DM };
+    let bytes = packed_bytes(class, n, k) as u64;
+    let rows = [64, 32].map(|columns| {
+        let cooperative = Cooperative {
+            k,
+            work: Work::Product { class, n, output: Output::Arena { stride: n } },
+            rows: RowsKind::All,
+            m: 32,
+            columns,
+            parts: 1,
+            matrix: MatrixShape::SIXTEEN,
+        };
+        let (kernel, groups) = (cooperative.kernel(), cooperative.groups(32));
+        let places = usize::try_from(WEIGHTS / bytes.next_multiple_of(256)).expect("few places");
+        let (time, row) =
+            time(device, buffers, &kernel, groups, (bytes, places.clamp(1, COUNT)), n);
+        println!(
+            "{class:?} {n:5} x {k:5} by matrices of 32 rows, {columns} columns: {time:6.2} us fresh"
+        );
+        row.into_iter().map(f32::from_bits).collect::<Vec<_>>()
+    });
+    let near = |a: f32, b: f32| (a - b).abs() <= 1e-3 * a.abs();
+    assert!(rows[0].iter().zip(&rows[1]).all(|(a, b)| near(*a, *b)), "{n} x {k}: columns differ");
+    assert!(rows[0].iter().any(|&x| x != 0.0), "{n} x {k}: nothing came");
 }
 
 struct Buffers {
@@ -93,7 +131,7 @@ impl Buffers {
             buffer
         };
         let step = filled("step", 4096);
-        Transfer::new(device).write(&step, 0, &8u32.to_le_bytes()).expect("rows");
+        Transfer::new(device).write(&step, 0, &32u32.to_le_bytes()).expect("rows");
         Self {
             weights: filled("weights", WEIGHTS + (64 << 20)),
             arena: filled("arena", 2 * RESULTS),
@@ -139,7 +177,11 @@ fn time(
         _ => 0,
     };
     let mut times = Vec::new();
-    for _ in 0..RUNS {
+    let start = Instant::now();
+    while times.len() < RUNS || start.elapsed() < WARM_UP {
+        if times.len() == RUNS {
+            times.remove(0);
+        }
         let mut recorder = Recorder::new(device, "alone", 2).expect("a recorder");
         recorder.copy_barrier();
         recorder.timestamp().expect("a timestamp");

@@ -1,10 +1,14 @@
 //! Array products on the CPU against sums in plain loops, against each other in all instruction
 //! sets, and the packed form against the crate that writes for the array.
 
+#[path = "common/context.rs"]
+mod context;
+
+use context::context;
 use onebit_aie::gemm::{Results, Shape, Tiling, pack};
 use onebit_cpu::array::{pack_activations, unpack_results};
 use onebit_cpu::{Isa, Kernels};
-use onebit_plan::abi::{ARRAY_LEVELS, ARRAY_ROWS, ArrayFn, ArrayProduct, KernelId, StepContext};
+use onebit_plan::abi::{ARRAY_LEVELS, ARRAY_ROWS, ArrayFn, ArrayProduct, KernelId};
 
 /// A product with its operands.
 struct Case {
@@ -192,30 +196,6 @@ impl Case {
         let n = self.product.n as usize;
         let rows = out.chunks(self.product.out_stride as usize);
         rows.flat_map(|row| row[..n].iter().map(|&x| bits(x))).collect()
-    }
-}
-
-/// What a thread of a team is told.
-fn context(segment: &[u8], m: usize, (thread, threads): (u32, u32)) -> StepContext {
-    StepContext {
-        kernels: std::ptr::null(),
-        code: std::ptr::null(),
-        weights: segment.as_ptr(),
-        arena: std::ptr::null_mut(),
-        private: std::ptr::null_mut(),
-        cache: std::ptr::null_mut(),
-        tokens: std::ptr::null(),
-        positions: std::ptr::null(),
-        slots: std::ptr::null(),
-        outputs: std::ptr::null(),
-        logits: std::ptr::null_mut(),
-        barrier: std::ptr::null(),
-        array: std::ptr::null(),
-        trace: std::ptr::null(),
-        rows: m as u32,
-        output_rows: 0,
-        thread,
-        threads,
     }
 }
 

@@ -1,13 +1,15 @@
 //! Gates on the CPU: near what real numbers give, the same bits in all instruction sets and at any number
 //! of threads, and the packed form that of the crate that writes for the array.
 
+#[path = "common/context.rs"]
+mod context;
+
+use context::context;
 use onebit_aie::gemm::gated::{self, Factor, Row};
 use onebit_aie::gemm::{Gated, Tiling, pack};
 use onebit_cpu::array::{GateRow, pack_gate, unpack_scales, weights_of};
 use onebit_cpu::{Isa, Kernels};
-use onebit_plan::abi::{
-    ARRAY_COLUMNS, ARRAY_ROWS, ArrayFn, ArrayProduct, ArrayRole, KernelId, StepContext,
-};
+use onebit_plan::abi::{ARRAY_COLUMNS, ARRAY_ROWS, ArrayFn, ArrayProduct, ArrayRole, KernelId};
 
 /// A gate with its operands; scales of weights are `codes * 2^exponent`.
 struct Case {
@@ -121,29 +123,6 @@ impl Case {
             unsafe { run(&context, &self.product, 1, self.x.as_ptr(), out.as_mut_ptr(), m as u32) };
         }
         out.chunks(stride).flat_map(|row| row[..width].to_vec()).collect()
-    }
-}
-
-fn context(segment: &[u8], m: usize, (thread, threads): (u32, u32)) -> StepContext {
-    StepContext {
-        kernels: std::ptr::null(),
-        code: std::ptr::null(),
-        weights: segment.as_ptr(),
-        arena: std::ptr::null_mut(),
-        private: std::ptr::null_mut(),
-        cache: std::ptr::null_mut(),
-        tokens: std::ptr::null(),
-        positions: std::ptr::null(),
-        slots: std::ptr::null(),
-        outputs: std::ptr::null(),
-        logits: std::ptr::null_mut(),
-        barrier: std::ptr::null(),
-        array: std::ptr::null(),
-        trace: std::ptr::null(),
-        rows: m as u32,
-        output_rows: 0,
-        thread,
-        threads,
     }
 }
 

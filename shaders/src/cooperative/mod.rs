@@ -46,8 +46,6 @@ pub struct MatrixShape {
 impl MatrixShape {
     /// What [`onebit_plan::gpu::GpuFeature::CooperativeF16`] says, in subgroups of 32.
     pub const SIXTEEN: Self = Self { size: 16, subgroup: 32 };
-    /// Lavapipe's, from Mesa 26 on. For tests.
-    pub const EIGHT: Self = Self { size: 8, subgroup: 8 };
 }
 
 /// What is multiplied, and where it goes. All classes are integer.

@@ -25,6 +25,13 @@ const KEPT_PASSES: Place = Named("dn0");
 const KEPT_SEGMENT: Place = Named("dn1");
 const KEPT_WEIGHTS: Place = Named("dn2");
 const KEPT_OUTPUT: Place = Named("dn3");
+/// Where each is put aside, and where it belongs.
+const KEPT: [(Place, Place); 4] = [
+    (KEPT_PASSES, PASSES_LEFT),
+    (KEPT_SEGMENT, SEGMENT_START),
+    (KEPT_WEIGHTS, SECOND_WEIGHTS),
+    (KEPT_OUTPUT, OUTPUT),
+];
 const SCALES: Place = Named("dn4");
 const RESULTS: Place = Named("dn5");
 const ROWS_LEFT: Place = Named("dn6");
@@ -98,12 +105,7 @@ fn start() -> Block {
     block.copy(SCALES, SCRATCH);
     block.add(SCRATCH, ACTIVATION_BASE, SEGMENT_START);
     block.copy(ROW, SCRATCH);
-    for (kept, place) in [
-        (KEPT_PASSES, PASSES_LEFT),
-        (KEPT_SEGMENT, SEGMENT_START),
-        (KEPT_WEIGHTS, SECOND_WEIGHTS),
-        (KEPT_OUTPUT, OUTPUT),
-    ] {
+    for (kept, place) in KEPT {
         block.copy(kept, place);
     }
     let [passes, first, bits] = [R(2), R(3), R(4)];
@@ -438,12 +440,7 @@ fn resume() -> Block {
     let mut block = Block::new("gate_resume");
     set_constants(&mut block);
     load_parameters(&mut block);
-    for (kept, place) in [
-        (KEPT_PASSES, PASSES_LEFT),
-        (KEPT_SEGMENT, SEGMENT_START),
-        (KEPT_WEIGHTS, SECOND_WEIGHTS),
-        (KEPT_OUTPUT, OUTPUT),
-    ] {
+    for (kept, place) in KEPT {
         block.copy(place, kept);
     }
     block.exit(Exit::NotZero(PASSES_LEFT, "pass"))

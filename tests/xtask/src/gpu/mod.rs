@@ -175,6 +175,13 @@ fn measure(
             // A failure is in the store and in the report.
             let _ = store.put(&key("tokens"), tokens::check(programs, subject, &plan, options));
         }
+        // llama.cpp's first process compiles pipelines that the driver keeps; ours has run for the tokens.
+        if store.lacks(&key("peer-first")) {
+            if clock.is_up() {
+                return Ok(Ended::Early);
+            }
+            let _ = store.put(&key("peer-first"), programs.peer(subject));
+        }
         for repetition in 0..options.reps {
             let mut items = [
                 (format!("ours/{repetition}"), Side::Ours),

@@ -61,7 +61,8 @@ fn heading(options: &Options, models: &[Model<'_>]) -> String {
             peer.map_or_else(unknown, |sample| format!("{} ({})", sample.device, sample.backends))
         ),
         format!(
-            "* {} processes a side, each with the median of {} runs; prompt {}, generated {}, \
+            "* {} processes a side, each with the median of {} runs, after one of llama.cpp's that compiles \
+             its pipelines and is not counted; prompt {}, generated {}, \
                  sequences {}",
             options.reps, options.runs, options.prompt, options.generate, options.sequences
         ),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use onebit_plan::abi::StorageClass;
 use onebit_plan::gpu::{GpuFeature, binding};
 use onebit_plan::layout::packed_bytes;
-use onebit_shaders::cooperative::{Cooperative, MatrixShape, Work};
+use onebit_shaders::cooperative::{Cooperative, MatrixShape, Turn, Work};
 use onebit_shaders::product::{Input, Output, Part, Product};
 use onebit_shaders::rows::RowsKind;
 use onebit_shaders::{Immediate, Kernel, compile};
@@ -83,18 +83,18 @@ fn main() {
     }
 }
 
-/// Products of 32 rows by matrices, in workgroups of 64 columns and of 32.
+/// Products of 32 rows by matrices, in every turn.
 fn matrices(device: &Arc<Device>, buffers: &Buffers, (n, k): (usize, usize)) {
     // Records are of 256 elements.
     let class = if k % 256 == 0 { StorageClass::Q4K } else { StorageClass::Q4DM };
     let bytes = packed_bytes(class, n, k) as u64;
-    let rows = [64, 32].map(|columns| {
+    let rows = Turn::ALL.map(|turn| {
         let cooperative = Cooperative {
             k,
             work: Work::Product { class, n, output: Output::Arena { stride: n } },
             rows: RowsKind::All,
             m: 32,
-            columns,
+            turn,
             parts: 1,
             matrix: MatrixShape::SIXTEEN,
         };
@@ -102,13 +102,12 @@ fn matrices(device: &Arc<Device>, buffers: &Buffers, (n, k): (usize, usize)) {
         let places = usize::try_from(WEIGHTS / bytes.next_multiple_of(256)).expect("few places");
         let (time, row) =
             time(device, buffers, &kernel, groups, (bytes, places.clamp(1, COUNT)), n);
-        println!(
-            "{class:?} {n:5} x {k:5} by matrices of 32 rows, {columns} columns: {time:6.2} us fresh"
-        );
+        println!("{class:?} {n:5} x {k:5} by matrices of 32 rows, {turn:?}: {time:6.2} us fresh");
         row.into_iter().map(f32::from_bits).collect::<Vec<_>>()
     });
     let near = |a: f32, b: f32| (a - b).abs() <= 1e-3 * a.abs();
-    assert!(rows[0].iter().zip(&rows[1]).all(|(a, b)| near(*a, *b)), "{n} x {k}: columns differ");
+    let are_near = |row: &Vec<f32>| row.iter().zip(&rows[0]).all(|(a, b)| near(*a, *b));
+    assert!(rows.iter().all(are_near), "{n} x {k}: turns differ");
     assert!(rows[0].iter().any(|&x| x != 0.0), "{n} x {k}: nothing came");
 }
 

@@ -240,12 +240,14 @@ const IN_HALVES: &str = "fn halves(own: vec2<u32>, j: u32) -> vec4<f16> {
     return pairs(own.x, own.y);
 }
 fn unsigned_bytes(word: u32) -> vec4<f16> {
-    let low = (word & 0xffu) | ((word << 8u) & 0xff0000u);
-    let high = ((word >> 16u) & 0xffu) | ((word >> 8u) & 0xff0000u);
-    return pairs(low | 0x64006400u, high | 0x64006400u) - vec4<f16>(1024.0h);
+    let even = (word & 0x00ff00ffu) | 0x64006400u;
+    let odd = ((word >> 8u) & 0x00ff00ffu) | 0x64006400u;
+    return (pairs(even, odd) - vec4<f16>(1024.0h)).xzyw;
 }
 fn signed_bytes(word: u32) -> vec4<f16> {
-    return unsigned_bytes(word ^ 0x80808080u) - vec4<f16>(128.0h);
+    let even = (word & 0x00ff00ffu) ^ 0x64806480u;
+    let odd = ((word >> 8u) & 0x00ff00ffu) ^ 0x64806480u;
+    return (pairs(even, odd) - vec4<f16>(1152.0h)).xzyw;
 }";
 
 /// Declares the functions that [`unpack`] calls so that scales and minima are f16, where
@@ -325,7 +327,10 @@ pub(crate) fn fill_of(
         let word = format!("{buffer}[{word}]");
         let value = match loaded.of(layout, name) {
             Share::Fourth => format!("{word}[j]"),
-            Share::Half => format!("vec2<u32>({word}[2u * (j & 1u)], {word}[2u * (j & 1u) + 1u])"),
+            Share::Half => {
+                out += &format!("let whole_{name}{i} = {word};\n");
+                format!("select(whole_{name}{i}.xy, whole_{name}{i}.zw, (j & 1u) == 1u)")
+            }
             Share::Whole => word,
         };
         out += &format!("{name}{i} = {value};\n");

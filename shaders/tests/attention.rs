@@ -16,6 +16,7 @@ use onebit_ir::RopeStyle;
 use onebit_plan::abi::CacheForm;
 use onebit_plan::gpu::WINDOW_ALIGN;
 use onebit_shaders::attention::{self, AttentionError, KeyValue, MergeOut, Operand, Shape};
+use onebit_shaders::rows::Parts;
 use onebit_shaders::{Immediate, Kernel};
 
 /// A step of rows over a cache that has all of their past.
@@ -138,7 +139,7 @@ impl Case {
     fn operands(&self) -> [Operand<'static>; 3] {
         let Shape { heads, kv_heads, key_dim, value_dim, .. } = self.shape;
         [heads * key_dim, kv_heads * key_dim, kv_heads * value_dim]
-            .map(|stride| Operand::Floats { stride })
+            .map(|stride| Operand::Floats { stride, parts: &[] })
     }
 
     fn run(&mut self, gpu: &Gpu, kernel: &Kernel, groups: [u32; 3], out: u32) {
@@ -469,7 +470,7 @@ fn inside(gpu: &Gpu, shape: Shape, style: RopeStyle, splits: u32) {
     let wanted = split.attend(gpu, splits, q, KeyValue::Fresh { k, v });
     split.check(&wanted, |row, head| split.query(row, head));
 
-    let [q, k, v] = [0, 1, 2].map(|i| Operand::Program(&programs[i]));
+    let [q, k, v] = [0, 1, 2].map(|i| Operand::Program { program: &programs[i], parts: &[] });
     let kernel = attention::kernel(&shape, splits, q, KeyValue::Fresh { k, v }).expect("attention");
     let out = if splits == 1 { case.outs[1] } else { case.outs[0] };
     let groups = attention::groups(&shape, splits, 2);
@@ -487,6 +488,44 @@ fn inside(gpu: &Gpu, shape: Shape, style: RopeStyle, splits: u32) {
     };
     let (found, wanted) = (&case.memory.arena, &split.memory.arena);
     assert_eq!(found[out as usize..][..words], wanted[out as usize..][..words]);
+}
+
+/// Operands that are sums give what their sums give.
+#[test]
+fn operands_may_come_in_parts() {
+    let Some(gpu) = Gpu::open() else { return };
+    let shape = shape(8, 2, 64, 1024);
+    let rows = [(0, 700), (1, 3), (2, 0)];
+    let mut case = Case::new(shape, 1, &rows);
+    let mut noise = Noise::new(31);
+    let strides = [shape.heads * 64, shape.kv_heads * 64, shape.kv_heads * 64];
+    let mut whole = Case { memory: case.memory.clone(), rows: rows.to_vec(), ..case };
+    let parts = [0, 1, 2].map(|i| {
+        let length = rows.len() * strides[i] as usize;
+        let parts = noise.floats(3 * length);
+        let sums = (0..length).map(|at| parts[at] + parts[at + length] + parts[at + 2 * length]);
+        let sums: Vec<f32> = sums.collect();
+        case.places[i] = case.memory.push(&parts);
+        whole.places[i] = whole.memory.push(&sums);
+        [Parts { arg: 0, count: 3, pitch: length }]
+    });
+    let [q, k, v] = [0, 1, 2].map(|i| Operand::Floats { stride: strides[i], parts: &parts[i] });
+    let [whole_q, whole_k, whole_v] = whole.operands();
+    let fresh = case.attend(&gpu, 1, q, KeyValue::Fresh { k, v });
+    let wanted = whole.attend(&gpu, 1, whole_q, KeyValue::Fresh { k: whole_k, v: whole_v });
+    assert_eq!(bits(&fresh), bits(&wanted));
+    assert!(case.memory.cache == whole.memory.cache);
+    // A cache that is written by its own kernel, and read.
+    case.memory.cache.fill(0);
+    whole.memory.cache.fill(0);
+    let groups = [shape.kv_heads, rows.len() as u32, 1];
+    let write = attention::cache_write(&shape, k, v).expect("a write");
+    case.run(&gpu, &write, groups, 0);
+    let write = attention::cache_write(&shape, whole_k, whole_v).expect("a write");
+    whole.run(&gpu, &write, groups, 0);
+    assert!(case.memory.cache == whole.memory.cache);
+    let found = case.attend(&gpu, 1, q, KeyValue::Cached);
+    assert_eq!(bits(&found), bits(&whole.attend(&gpu, 1, whole_q, KeyValue::Cached)));
 }
 
 /// Records of a merge, alone and as a prologue, are those of its floats.
@@ -589,7 +628,7 @@ fn sizes_and_refusals() {
         assert!(bytes >= 2 * 2 * 64 * 2 * u64::from(context));
     }
     assert_eq!(attention::partial_bytes(&plain, 3, 2), 2 * 4 * 3 * 68 * 4);
-    let q = Operand::Floats { stride: 256 };
+    let q = Operand::Floats { stride: 256, parts: &[] };
     let error = |shape: Shape| attention::kernel(&shape, 4, q, KeyValue::Cached).err();
     assert_eq!(error(Shape { key_dim: 60, ..plain }), Some(AttentionError::HeadWidth { dim: 60 }));
     let codes = Shape { form: CacheForm::Q8, key_dim: 72, ..plain };
@@ -599,6 +638,11 @@ fn sizes_and_refusals() {
     let stride = AttentionError::Stride { stride: 258 };
     assert_eq!(error(Shape { out_stride: 258, ..plain }), Some(stride));
     let program = rope(3, 64, 64, RopeStyle::Neox);
-    let found = attention::kernel(&plain, 4, Operand::Program(&program), KeyValue::Cached);
+    let found = attention::kernel(
+        &plain,
+        4,
+        Operand::Program { program: &program, parts: &[] },
+        KeyValue::Cached,
+    );
     assert!(matches!(found, Err(AttentionError::Operand { operand: "q", heads: 3, .. })));
 }

@@ -18,7 +18,7 @@ use onebit_ir::Function;
 use onebit_plan::abi::StorageClass;
 use onebit_plan::gpu::{GpuFeature, binding};
 use onebit_plan::layout::supports;
-use onebit_shaders::cooperative::{Cooperative, MatrixShape, Work};
+use onebit_shaders::cooperative::{Cooperative, MatrixShape, Turn, Work};
 use onebit_shaders::product::{Output, PART_BINDINGS};
 use onebit_shaders::rows::RowsKind;
 use onebit_shaders::{Immediate, compile};
@@ -125,32 +125,38 @@ fn exact(matrix: &Matrix, x: &[f32], column: usize) -> (f64, f64) {
 fn every_class_is_its_values_times_the_activations() {
     let Some(gpu) = gpu() else { return };
     let mut random = Random(21);
-    // Outputs, elements along k, rows, rows and columns of a workgroup: whole turns, an odd number
-    // of them, ragged ones; whole workgroups, and single outputs of the last.
+    let [c32, c64, c96, c128, deep] = Turn::ALL;
+    // Outputs, elements along k, rows, rows of a workgroup: whole turns, an odd number of them, ragged
+    // ones; whole workgroups, and single outputs of the last.
     let cases = [
-        (80, 512, 21, 16, 64),
-        (129, 768, 32, 32, 64),
-        (64, 2048, 5, 16, 64),
-        (97, 1280, 32, 32, 32),
-        (32, 4096, 17, 32, 32),
-        (300, 1024, 32, 32, 128),
-        (130, 1536, 9, 16, 128),
+        (80, 512, 21, 16, c64),
+        (129, 768, 32, 32, c64),
+        (64, 2048, 5, 16, c64),
+        (97, 1280, 32, 32, c32),
+        (32, 4096, 17, 32, c32),
+        (100, 512, 32, 32, c96),
+        (193, 1792, 9, 16, c96),
+        (300, 1024, 32, 32, c128),
+        (130, 1536, 9, 16, c128),
+        (300, 1280, 32, 32, deep),
+        (129, 768, 7, 16, deep),
     ];
     for class in catalogue::integers() {
         // Some classes have no rows of half a step.
         let short = supports(class, 96).then_some([
-            (70, 96, 18, 32, 64),
-            (45, 96, 30, 32, 32),
-            (130, 96, 30, 32, 128),
+            (70, 96, 18, 32, c64),
+            (45, 96, 30, 32, c32),
+            (100, 96, 30, 16, c96),
+            (130, 96, 30, 32, c128),
+            (130, 96, 30, 32, deep),
         ]);
-        for (n, k, rows, m, columns) in cases.into_iter().chain(short.into_iter().flatten()) {
+        for (n, k, rows, m, turn) in cases.into_iter().chain(short.into_iter().flatten()) {
             let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
             let x = in_halves(Activations::random(rows, k, &mut random));
             let work = Work::Product { class, n, output: Output::Arena { stride: n + 3 } };
             let matrix = MatrixShape::SIXTEEN;
             let rows_kind = RowsKind::All;
-            let cooperative =
-                Cooperative { k, work, rows: rows_kind, m, columns, parts: 1, matrix };
+            let cooperative = Cooperative { k, work, rows: rows_kind, m, turn, parts: 1, matrix };
             let found = run(&gpu, &cooperative, &[&weights], &x, rows);
             for (i, found) in found.iter().enumerate() {
                 let (row, column) = (i / n, i % n);
@@ -158,7 +164,7 @@ fn every_class_is_its_values_times_the_activations() {
                 let error = (f64::from(*found) - sum).abs();
                 assert!(
                     error <= TOLERANCE * most,
-                    "{class:?} {n}x{k}, row {row}, output {column}: {found}, expected {sum}"
+                    "{class:?} {n}x{k}, {turn:?}, row {row}, output {column}: {found}, expected {sum}"
                 );
             }
         }
@@ -170,7 +176,7 @@ fn every_class_is_its_values_times_the_activations() {
 fn gate_and_up_are_joined() {
     let Some(gpu) = gpu() else { return };
     let mut random = Random(22);
-    let (n, k, rows, m, columns) = (96, 1280, 19, 16, 64);
+    let (n, k, rows, m) = (96, 1280, 19, 16);
     let program = catalogue::join(Function::ReluSquared, n);
     let pairs = [
         [StorageClass::Q4D; 2],
@@ -178,14 +184,14 @@ fn gate_and_up_are_joined() {
         [StorageClass::Q4K, StorageClass::Q6K],
         [StorageClass::Q8D, StorageClass::T2D],
     ];
-    for classes in pairs {
+    for (classes, turn) in pairs.into_iter().flat_map(|pair| Turn::ALL.map(|turn| (pair, turn))) {
         let matrices =
             classes.map(|class| Matrix::random(class, n, k, Kind::Ordinary, &mut random));
         let x = in_halves(Activations::random(rows, k, &mut random));
         let work = Work::Gated { classes, n, epilogue: &program };
         let matrix = MatrixShape::SIXTEEN;
         let rows_kind = RowsKind::All;
-        let cooperative = Cooperative { k, work, rows: rows_kind, m, columns, parts: 1, matrix };
+        let cooperative = Cooperative { k, work, rows: rows_kind, m, turn, parts: 1, matrix };
         let found = run(&gpu, &cooperative, &[&matrices[0], &matrices[1]], &x, rows);
         for (i, found) in found.iter().enumerate() {
             let (row, column) = (i / n, i % n);
@@ -196,7 +202,7 @@ fn gate_and_up_are_joined() {
             let bound = (gate.abs() + da).powi(2) * (up.abs() + db) - gate.powi(2) * up.abs();
             assert!(
                 (f64::from(*found) - sum).abs() <= bound + HALF_STEP * sum.abs() + 1e-6,
-                "{classes:?}, row {row}, column {column}: {found}, expected {sum}"
+                "{classes:?}, {turn:?}, row {row}, column {column}: {found}, expected {sum}"
             );
         }
     }
@@ -212,13 +218,13 @@ fn rows_are_the_same_bits_anywhere() {
     let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
     let x = in_halves(Activations::random(32, k, &mut random));
     let work = Work::Product { class, n, output: Output::Arena { stride: n } };
-    for columns in [32, 64, 128] {
+    for turn in Turn::ALL {
         let product = |m| Cooperative {
             k,
             work,
             rows: RowsKind::All,
             m,
-            columns,
+            turn,
             parts: 1,
             matrix: MatrixShape::SIXTEEN,
         };

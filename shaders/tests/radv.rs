@@ -80,8 +80,9 @@ const COLUMNS: [Column; 11] = [
     Column { name: "vgprs", value: |it, _| statistic(it, "Pre-Sched VGPRs"), most: 192 },
     Column { name: "spills", value: |it, _| spills(it), most: 0 },
     Column { name: "scratch", value: |it, _| statistic(it, "Scratch size"), most: 0 },
-    // Narrow products by matrices of 32 rows have most; the devices that have matrices give 48 KiB.
-    Column { name: "lds", value: |it, _| statistic(it, "LDS size"), most: 36864 },
+    // Deep turns of 32 rows by matrices have most. The devices that have matrices give a workgroup 48
+    // KiB at least, and a work-group processor has 128.
+    Column { name: "lds", value: |it, _| statistic(it, "LDS size"), most: 45056 },
     // Half of the instruction cache.
     Column { name: "code", value: |it, _| statistic(it, "Code size"), most: 16384 },
     Column { name: "instr", value: |it, _| statistic(it, "Instructions"), most: usize::MAX },
@@ -147,8 +148,8 @@ fn finding(line: &str) -> Option<String> {
         let is_plain = ["-q8d-", "-i8g16-", "-m4e-", "-n4k-", "-n4d-"]
             .iter()
             .any(|class| name.contains(class));
-        // For one row and by matrices invocations read their own part of scales; by matrices two
-        // words of two of them, for two turns, before the loop and in it.
+        // For one row and by matrices invocations read their own part of scales; by matrices for each
+        // block of two turns, before the loop and in it.
         let most = match (name.starts_with("coop-"), is_plain || name.contains("-m1-")) {
             (true, _) => wide + 16,
             (false, true) => *wide,

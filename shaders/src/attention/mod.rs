@@ -32,7 +32,7 @@ pub use merge::{MergeOut, emit_merge, merge_kernel};
 pub use write::cache_write;
 
 use crate::kernel::{Immediate, Kernel, Source};
-use crate::rows::{RowsKind, Unfit, fingerprint};
+use crate::rows::{Parts, RowsKind, Unfit, fingerprint};
 
 /// Floats of an invocation's sums: what its registers hold beside the keys and values under way.
 const SUMS: u32 = 64;
@@ -88,10 +88,10 @@ impl From<&AttentionShape> for Shape {
 #[derive(Clone, Copy, Debug)]
 pub enum Operand<'a> {
     /// Floats in the arena, heads without gaps and rows `stride` floats apart.
-    Floats { stride: u32 },
+    Floats { stride: u32, parts: &'a [Parts] },
     /// What the program's only store gets. It has the operand's heads, or one mini-row of all
     /// heads together without normalisation and rotation.
-    Program(&'a RowProgram),
+    Program { program: &'a RowProgram, parts: &'a [Parts] },
 }
 
 /// Where the step's own keys and values are.

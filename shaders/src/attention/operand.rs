@@ -4,7 +4,7 @@ use onebit_ir::rows::{Arg, Expr, RowProgram, Store};
 
 use super::{AttentionError, Operand, Shape};
 use crate::kernel::Source;
-use crate::rows::{Job, Reads, RowSet, Target, check};
+use crate::rows::{Job, Parts, Reads, RowSet, Target, check};
 
 /// Some heads of an operand, and the workgroup memory they go to: `local_q` and the like, an
 /// array of `vec4<f32>` with heads without gaps.
@@ -37,13 +37,14 @@ pub fn values(shape: &Shape) -> Local {
 }
 
 /// An operand on its way.
-pub struct Bringing {
+pub struct Bringing<'a> {
     local: Local,
     program: RowProgram,
+    parts: &'a [Parts],
     workgroup: u32,
 }
 
-impl Bringing {
+impl Bringing<'_> {
     fn job(&self) -> Job<'_> {
         let name = format!("local_{}", self.local.name);
         let mut job = Job {
@@ -54,7 +55,7 @@ impl Bringing {
             first_head: Some(self.local.wanted.clone()),
             targets: vec![Target::Workgroup { name }],
             reads: Reads::There,
-            parts: &[],
+            parts: self.parts,
         };
         if job.kept() {
             job.reads = Reads::Ahead;
@@ -89,13 +90,17 @@ impl Bringing {
 
 impl Local {
     /// Brings row `row` of `operand`.
-    pub fn bring(self, operand: Operand<'_>, workgroup: u32) -> Result<Bringing, AttentionError> {
-        let program = match operand {
-            Operand::Floats { stride } => self.copy(stride as usize),
-            Operand::Program(program) => self.by_heads(program)?,
+    pub fn bring(
+        self,
+        operand: Operand<'_>,
+        workgroup: u32,
+    ) -> Result<Bringing<'_>, AttentionError> {
+        let (program, parts) = match operand {
+            Operand::Floats { stride, parts } => (self.copy(stride as usize), parts),
+            Operand::Program { program, parts } => (self.by_heads(program)?, parts),
         };
         check(&program)?;
-        Ok(Bringing { local: self, program, workgroup })
+        Ok(Bringing { local: self, program, parts, workgroup })
     }
 
     /// A program that only loads.

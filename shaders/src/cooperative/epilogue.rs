@@ -13,8 +13,8 @@ impl Cooperative<'_> {
     /// of rows at a time take the place of the weights, and an invocation has four columns of a row.
     pub(super) fn epilogue(&self, source: &mut Source) -> String {
         let (fours, width) = match self.work {
-            Work::Product { .. } => (&["y"][..], self.columns),
-            Work::Gated { .. } => (&["gate", "up"][..], self.columns / 2),
+            Work::Product { .. } => (&["y"][..], self.turn.columns),
+            Work::Gated { .. } => (&["gate", "up"][..], self.turn.columns / 2),
         };
         let (size, quads) = (self.matrix.size, width / 4);
         let items = size * quads;
@@ -25,8 +25,8 @@ impl Cooperative<'_> {
                 out += "workgroupBarrier();\n";
             }
             out += &self.share(r);
-            for start in (0..items).step_by(self.workgroup()) {
-                let guard = match start + self.workgroup() <= items {
+            for start in (0..items).step_by(self.turn.invocations()) {
+                let guard = match start + self.turn.invocations() <= items {
                     true => String::new(),
                     false => format!(" && item < {items}u"),
                 };
@@ -45,7 +45,7 @@ let is_odd = (quad & 1u) == 1u;
 }}
 ",
                     r * size,
-                    self.columns / 4
+                    self.turn.columns / 4
                 );
             }
         }
@@ -54,7 +54,7 @@ let is_odd = (quad & 1u) == 1u;
 
     /// Brings the sums of matrix `r` of the rows to workgroup memory: `[slice][row][column]`.
     fn share(&self, r: usize) -> String {
-        let (size, words) = (self.matrix.size, self.columns / 4);
+        let (size, words) = (self.matrix.size, self.turn.columns / 4);
         let stores: String = (0..self.band_matrices())
             .map(|c| {
                 let at =
@@ -69,8 +69,8 @@ let is_odd = (quad & 1u) == 1u;
     /// order. The four are columns 2j, 2j + 1, 2j + 8 and 2j + 9 of their tile, see [`ROWS`].
     fn sum(&self, name: &str, offset: usize) -> String {
         let mut out = format!("var {name} = vec4<f32>();\n");
-        for slice in 0..self.slices() {
-            let at = slice * self.matrix.size * self.columns / 4 + offset / 4;
+        for slice in 0..self.turn.slices() {
+            let at = slice * self.matrix.size * self.turn.columns / 4 + offset / 4;
             out += &format!(
                 "{{
 let low = w_tile[own + {at}u];
@@ -103,7 +103,7 @@ let high = w_tile[own + {}u];
         let write = |(i, c): (usize, char)| {
             let y = if bits { format!("bitcast<u32>(y.{c})") } else { format!("y.{c}") };
             let write = format!("{target}[at + {i}u] = {y};");
-            match n % self.columns {
+            match n % self.turn.columns {
                 0 => format!("{write}\n"),
                 _ => format!("if (column + {i}u < {n}u) {{ {write} }}\n"),
             }

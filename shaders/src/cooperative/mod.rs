@@ -23,13 +23,12 @@ use crate::product::{Output, rows};
 use crate::rows::{RowsKind, digest};
 use fill::Tiles;
 
-/// Weights that a workgroup brings to its memory in a turn: a block of a tile for each sixteen of 256
-/// invocations.
-const WEIGHTS: usize = 256 / 16 * BLOCK * TILE_ROWS;
+/// Invocations that share a block of a tile.
+const SHARERS: usize = 16;
+/// Invocations of a subgroup.
+const SUBGROUP: usize = 32;
 /// Columns of a subgroup.
 const BAND: usize = 32;
-/// Elements along k of a turn that one subgroup multiplies.
-const SLICE: usize = 32;
 /// Elements behind a row in workgroup memory, which spread rows over the memory's banks. Devices
 /// want rows at multiples of 16 bytes.
 const PAD: usize = 8;
@@ -45,7 +44,57 @@ pub struct MatrixShape {
 
 impl MatrixShape {
     /// What [`onebit_plan::gpu::GpuFeature::CooperativeF16`] says, in subgroups of 32.
-    pub const SIXTEEN: Self = Self { size: 16, subgroup: 32 };
+    pub const SIXTEEN: Self = Self { size: 16, subgroup: SUBGROUP };
+}
+
+/// The weights that a workgroup brings to its memory at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Turn {
+    /// Outputs of the workgroup, or of gate and up together: 32, 64, 96 or 128. The fewer they are, the
+    /// more workgroups there are, and the more often activations are read.
+    pub columns: usize,
+    /// Blocks that an invocation has a sixteenth of: 1 or 2.
+    pub depth: usize,
+}
+
+impl Turn {
+    /// Those that were the fastest for some product.
+    pub const ALL: [Self; 5] = [
+        Self { columns: 32, depth: 1 },
+        Self { columns: 64, depth: 1 },
+        Self { columns: 96, depth: 1 },
+        Self { columns: 128, depth: 1 },
+        Self { columns: 128, depth: 2 },
+    ];
+
+    /// Elements along k.
+    pub fn step(self) -> usize {
+        self.blocks_at_once() * self.depth * BLOCK
+    }
+
+    /// Turns along `k` elements: behind their end there are zeros.
+    pub fn turns(self, k: usize) -> usize {
+        k.div_ceil(self.step())
+    }
+
+    /// Subgroups that have the same columns, each with its slice of the elements.
+    fn slices(self) -> usize {
+        256 / self.columns
+    }
+
+    fn bands(self) -> usize {
+        self.columns / BAND
+    }
+
+    /// Blocks of each tile that the workgroup's invocations have a sixteenth of.
+    fn blocks_at_once(self) -> usize {
+        self.invocations() / SHARERS * TILE_ROWS / self.columns
+    }
+
+    /// A subgroup for each slice of each band.
+    fn invocations(self) -> usize {
+        self.bands() * self.slices() * SUBGROUP
+    }
 }
 
 /// What is multiplied, and where it goes. All classes are integer.
@@ -68,28 +117,20 @@ pub struct Cooperative<'a> {
     pub rows: RowsKind,
     /// Rows of the step that a workgroup does: 16 or 32.
     pub m: usize,
-    /// Outputs of a workgroup, or of gate and up together: 32, 64 or 128. The fewer they are, the
-    /// more workgroups there are, and the more often activations are read.
-    pub columns: usize,
-    /// Workgroups that share a product's k, see [`most_parts`]. Each leaves the sums of its part, of m
-    /// rows: part p of row r is row `p * m + r` of the output. A gated product has one part.
+    pub turn: Turn,
+    /// Workgroups that share a product's k, as many as [`Turn::turns`] can be divided by. Each leaves the
+    /// sums of its part, of m rows: part p of row r is row `p * m + r` of the output. A gated product
+    /// has one part.
     pub parts: usize,
     pub matrix: MatrixShape,
-}
-
-/// The most parts, up to `most`, that can share a product of `k` elements and so many columns a
-/// workgroup: each has as many turns.
-pub fn most_parts(k: usize, columns: usize, most: usize) -> usize {
-    let turns = k.div_ceil(WEIGHTS / columns);
-    (1..=most).rev().find(|parts| turns.is_multiple_of(*parts)).unwrap_or(1)
 }
 
 impl Cooperative<'_> {
     /// Workgroups for a step of up to `rows` rows.
     pub fn groups(&self, rows: usize) -> [u32; 3] {
         let columns = match self.work {
-            Work::Product { n, .. } => n.div_ceil(self.columns),
-            Work::Gated { n, .. } => n.div_ceil(self.columns / 2),
+            Work::Product { n, .. } => n.div_ceil(self.turn.columns),
+            Work::Gated { n, .. } => n.div_ceil(self.turn.columns / 2),
         };
         [columns as u32, rows.div_ceil(self.m) as u32, self.parts as u32]
     }
@@ -102,12 +143,15 @@ impl Cooperative<'_> {
     pub fn kernel(&self) -> Kernel {
         assert!(self.k.is_multiple_of(BLOCK), "weights come in blocks of 32");
         assert!(self.m.is_multiple_of(self.matrix.size), "rows come in whole matrices");
-        assert!(matches!(self.columns, 32 | 64 | 128), "workgroups have 32, 64 or 128 columns");
-        assert!(self.turns().is_multiple_of(self.parts), "parts have as many turns");
+        let Turn { columns, depth } = self.turn;
+        assert!(matches!(columns, 32 | 64 | 96 | 128), "workgroups have 32, 64, 96 or 128 columns");
+        assert!(matches!(depth, 1 | 2), "invocations have one block or two");
+        assert_eq!(self.matrix.subgroup, SUBGROUP, "subgroups of another size");
+        assert!(self.turn.turns(self.k).is_multiple_of(self.parts), "parts have as many turns");
         let mut source = Source::default();
         source.require("enable wgpu_cooperative_matrix;");
         activations::declare_bits(&mut source);
-        let (m, pitch, columns) = (self.m, self.pitch(), self.columns);
+        let (m, pitch) = (self.m, self.pitch());
         // Words of eight f16: see `post::matrices_of_halves`.
         source.declare(format!("var<workgroup> w_tile: array<vec4<f32>, {}>;", columns * pitch));
         // Another length than w_tile's even where both have as many rows.
@@ -116,12 +160,13 @@ impl Cooperative<'_> {
         let matrices = self.matrices(&mut source);
         let input = source.read(binding::RECORDS);
         let base = source.immediate(Immediate::Records);
-        let bands = columns / BAND;
+        let bands = self.turn.bands();
         if self.parts > 1 {
             source.line(format!("let start = group.z * {}u;", self.turns_each()));
         } else {
             source.line("let start = 0u;");
         }
+        source.line(fill::BASES);
         source.line(format!("let band = sub % {bands}u;\nlet slice = sub / {bands}u;"));
         source.line(self.places(&matrices));
         source.line(self.places_of_rows(&base));
@@ -134,41 +179,26 @@ impl Cooperative<'_> {
         source.line(self.walk(&matrices, input));
         let epilogue = self.epilogue(&mut source);
         source.line(epilogue);
-        source.finish(self.name(), self.workgroup() as u32)
+        source.finish(self.name(), self.turn.invocations() as u32)
     }
 
-    /// Elements along k of a turn.
-    fn step(&self) -> usize {
-        WEIGHTS / self.columns
-    }
-
-    /// Parts of a turn, each of other subgroups.
-    fn slices(&self) -> usize {
-        self.step() / SLICE
+    /// Elements along k of a turn that one subgroup multiplies.
+    fn slice(&self) -> usize {
+        self.turn.step() / self.turn.slices()
     }
 
     /// 16-byte words from row to row in workgroup memory.
     fn pitch(&self) -> usize {
-        (self.step() + PAD) / 8
-    }
-
-    /// Turns along k: behind the end of k there are zeros.
-    fn turns(&self) -> usize {
-        self.k.div_ceil(self.step())
+        (self.turn.step() + PAD) / 8
     }
 
     /// Turns of a part.
     fn turns_each(&self) -> usize {
-        self.turns() / self.parts
+        self.turn.turns(self.k) / self.parts
     }
 
     fn is_ragged(&self) -> bool {
-        self.turns() * self.step() != self.k
-    }
-
-    /// For each slice of a turn, one subgroup for each band of columns.
-    fn workgroup(&self) -> usize {
-        self.columns / BAND * self.slices() * self.matrix.subgroup
+        self.turn.turns(self.k) * self.turn.step() != self.k
     }
 
     /// Matrices that the rows are.
@@ -200,9 +230,9 @@ impl Cooperative<'_> {
             ),
         };
         let MatrixShape { size, subgroup } = self.matrix;
-        let (rows, columns) = (self.rows.name(), self.columns);
+        let (rows, Turn { columns, depth }) = (self.rows.name(), self.turn);
         let parts = if self.parts > 1 { format!("-p{}", self.parts) } else { String::new() };
-        format!("coop-{work}-{rows}-m{}-c{columns}{parts}-{size}w{subgroup}", self.m)
+        format!("coop-{work}-{rows}-m{}-c{columns}x{depth}{parts}-{size}w{subgroup}", self.m)
     }
 
     /// All turns: what the turn needs goes to workgroup memory, what later ones need is asked for,
@@ -242,8 +272,8 @@ impl Cooperative<'_> {
     fn multiply(&self) -> String {
         let (size, pitch) = (self.matrix.size, self.pitch());
         let (a, b) = (self.matrix_type("f32", 'A'), self.matrix_type("f32", 'B'));
-        let mut out = format!("let along = slice * {}u;\n", SLICE / 8);
-        for k in 0..SLICE / size {
+        let mut out = format!("let along = slice * {}u;\n", self.slice() / 8);
+        for k in 0..self.slice() / size {
             let element = k * size / 8;
             for column in 0..self.band_matrices() {
                 // Columns of B follow each other in w_tile.

@@ -4,7 +4,7 @@ use onebit_ir::Function;
 use onebit_ir::rows::{Arg, Expr, RowProgram, Store};
 use onebit_plan::abi::StorageClass;
 use onebit_shaders::Kernel;
-use onebit_shaders::cooperative::{Cooperative, MatrixShape, Work};
+use onebit_shaders::cooperative::{Cooperative, MatrixShape, Turn, Work};
 use onebit_shaders::gated::Gated;
 use onebit_shaders::gather::Gather;
 use onebit_shaders::product::{Input, Output, Part, Product};
@@ -87,15 +87,13 @@ pub fn cooperative(matrix: MatrixShape) -> Vec<Kernel> {
         works.push(Work::Gated { classes, n, epilogue: &program });
     }
     let kernel =
-        |(work, m, columns)| Cooperative { k, work, rows, m, columns, parts: 1, matrix }.kernel();
-    let narrow = match works[0] {
-        Work::Product { output, .. } => Work::Product { class: StorageClass::Q4K, n, output },
-        Work::Gated { .. } => unreachable!("products come first"),
-    };
-    let wide = works.into_iter().flat_map(|work| [(work, 16, 64), (work, 32, 64)]);
-    let others =
-        [32, 128].into_iter().flat_map(|columns| [(narrow, 16, columns), (narrow, 32, columns)]);
-    wide.chain(others).map(kernel).collect()
+        |(work, m, turn)| Cooperative { k, work, rows, m, turn, parts: 1, matrix }.kernel();
+    let one = Work::Product { class: StorageClass::Q4K, n, output: Output::Arena { stride } };
+    let [narrow, middle, others @ ..] = Turn::ALL;
+    let classes = works.into_iter().flat_map(|work| [(work, 16, middle), (work, 32, middle)]);
+    let turns = [narrow].into_iter().chain(others);
+    let turns = turns.flat_map(|turn| [(one, 16, turn), (one, 32, turn)]);
+    classes.chain(turns).map(kernel).collect()
 }
 
 /// Products that normalise and quantise their input themselves.

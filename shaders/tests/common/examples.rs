@@ -223,12 +223,13 @@ pub fn kernels() -> Vec<Kernel> {
 }
 
 fn attention_kernels(shape: &Shape) -> Vec<Kernel> {
+    let program = |program| Operand::Program { program, parts: &[] };
     let (heads, kv_heads) = (shape.heads as usize, shape.kv_heads as usize);
     let dim = shape.key_dim as usize;
     let q_program = rope(heads, dim, dim, RopeStyle::Neox);
     let k_program = rope(kv_heads, dim, dim, RopeStyle::Neox);
-    let (q, k) = (Operand::Program(&q_program), Operand::Program(&k_program));
-    let v = Operand::Floats { stride: (kv_heads * dim) as u32 };
+    let (q, k) = (program(&q_program), program(&k_program));
+    let v = Operand::Floats { stride: (kv_heads * dim) as u32, parts: &[] };
     let fresh = KeyValue::Fresh { k, v };
     vec![
         attention::kernel(shape, 16, q, fresh).expect("attention"),

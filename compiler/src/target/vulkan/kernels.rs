@@ -13,7 +13,7 @@ use onebit_shaders::{ActivationForm, Kernel, pick};
 
 use super::dispatch::{Operands, Program, place, u32_of};
 use super::group::{Fresh, Input, Operand, Unit, Work, rope_table};
-use super::matrices::{Arithmetic, PartCounts, columns_a_group, is_integer, matrix_rows};
+use super::matrices::{Arithmetic, PartCounts, cut, is_integer, matrix_rows};
 use super::memory::{Accesses, Resource};
 use crate::error::CompileError;
 use crate::schedule::repack::{WeightId, WeightStore};
@@ -151,21 +151,36 @@ impl<'s> Chooser<'s, '_> {
         let logits = step.bindings.iter().position(
             |binding| matches!(binding, Binding::Write(view) if self.is_logits(view.buffer)),
         );
-        let parts: Vec<rows::Parts> = (step.bindings.iter().enumerate())
-            .filter_map(|(arg, binding)| match binding {
-                Binding::Read(view) => {
-                    let count = *self.parts.get(&view.buffer)?;
-                    Some(rows::Parts { arg, count, pitch: matrix_rows(self.rows) * view.stride })
-                }
-                Binding::Write(_) | Binding::Vector(_) => None,
-            })
-            .collect();
+        let parts = self.parts_of(step);
         let ends = rows::Ends { logits, form: self.arithmetic.form(), parts: &parts };
         let kernel = rows::kernel_with(&step.program, kind(step.rows), ends)?;
         let rope = self.rope(step);
         let programs = vec![Program::Loop(step)];
         let operands = Operands { programs, rope, ..Operands::default() };
         Ok(Chosen { kernel, groups: self.by_row(), operands })
+    }
+
+    /// What a row loop reads that is the sum of several.
+    fn parts_of(&self, step: &RowStep) -> Vec<rows::Parts> {
+        let bindings = step.bindings.iter().enumerate();
+        let parts = bindings.filter_map(|(arg, binding)| match binding {
+            Binding::Read(view) => self.parts_at(arg, *view),
+            Binding::Write(_) | Binding::Vector(_) => None,
+        });
+        parts.collect()
+    }
+
+    fn parts_at(&self, arg: usize, view: View) -> Option<rows::Parts> {
+        let count = *self.parts.get(&view.buffer)?;
+        Some(rows::Parts { arg, count, pitch: matrix_rows(self.rows) * view.stride })
+    }
+
+    /// As [`Chooser::parts_of`], of an operand of an attention.
+    fn operand_parts(&self, operand: &Operand<'s>) -> Vec<rows::Parts> {
+        match operand {
+            Operand::Floats(view) => self.parts_at(0, *view).into_iter().collect(),
+            Operand::Rows(step) => self.parts_of(step),
+        }
     }
 
     fn product(
@@ -260,8 +275,8 @@ impl<'s> Chooser<'s, '_> {
             cooperative::Work::Product { n, .. } => n,
             cooperative::Work::Gated { n, .. } => 2 * n,
         };
-        let columns = columns_a_group(outputs);
-        let cooperative = Cooperative { k, work, rows: kind(rows), m, columns, parts, matrix };
+        let (turn, _) = cut(outputs, k, parts..=parts);
+        let cooperative = Cooperative { k, work, rows: kind(rows), m, turn, parts, matrix };
         Chosen { kernel: cooperative.kernel(), groups: cooperative.groups(self.rows), operands }
     }
 
@@ -272,7 +287,8 @@ impl<'s> Chooser<'s, '_> {
         v: &Operand<'s>,
     ) -> Result<Chosen<'s>, CompileError> {
         let heads = self.shape(shape);
-        let kernel = attention::cache_write(&heads, operand(k), operand(v))?;
+        let [k_parts, v_parts] = [k, v].map(|it| self.operand_parts(it));
+        let kernel = attention::cache_write(&heads, operand(k, &k_parts), operand(v, &v_parts))?;
         // The programs of keys and values are 1 and 2; there are no queries.
         let programs = vec![program(k), program(k), program(v)];
         let rope = self.rope_of(k);
@@ -289,19 +305,22 @@ impl<'s> Chooser<'s, '_> {
     ) -> Result<Chosen<'s>, CompileError> {
         let heads = self.shape(shape);
         let mut programs = vec![program(q)];
-        let key_value = match fresh {
-            None => KeyValue::Cached,
-            Some(Fresh { k, v }) => {
+        let parts = self.operand_parts(q);
+        let fresh_parts = fresh.map(|Fresh { k, v }| [k, v].map(|it| self.operand_parts(it)));
+        let key_value = match (fresh, &fresh_parts) {
+            (Some(Fresh { k, v }), Some([k_parts, v_parts])) => {
                 programs.extend([program(k), program(v)]);
-                KeyValue::Fresh { k: operand(k), v: operand(v) }
+                KeyValue::Fresh { k: operand(k, k_parts), v: operand(v, v_parts) }
             }
+            _ => KeyValue::Cached,
         };
+        let queries = operand(q, &parts);
         let contents = |view: View| self.schedule.buffers[view.buffer.0].contents;
         let (kernel, splits) = match whole.map(contents) {
-            None => (attention::kernel(&heads, SPLITS, operand(q), key_value)?, SPLITS),
-            Some(Contents::F32 { .. }) => (attention::kernel(&heads, 1, operand(q), key_value)?, 1),
+            None => (attention::kernel(&heads, SPLITS, queries, key_value)?, SPLITS),
+            Some(Contents::F32 { .. }) => (attention::kernel(&heads, 1, queries, key_value)?, 1),
             Some(Contents::Q8 { .. }) => {
-                (attention::kernel_leaving_halves(&heads, operand(q), key_value)?, 1)
+                (attention::kernel_leaving_halves(&heads, queries, key_value)?, 1)
             }
         };
         let out = whole.map_or((Resource::Partial(shape), 0), |out| place(self.schedule, out));
@@ -398,10 +417,10 @@ fn kind(rows: Rows) -> RowsKind {
     }
 }
 
-fn operand<'s>(operand: &Operand<'s>) -> attention::Operand<'s> {
+fn operand<'a>(operand: &Operand<'a>, parts: &'a [rows::Parts]) -> attention::Operand<'a> {
     match operand {
-        Operand::Floats(view) => attention::Operand::Floats { stride: u32_of(view.stride) },
-        Operand::Rows(step) => attention::Operand::Program(&step.program),
+        Operand::Floats(view) => attention::Operand::Floats { stride: u32_of(view.stride), parts },
+        Operand::Rows(step) => attention::Operand::Program { program: &step.program, parts },
     }
 }
 

@@ -99,9 +99,17 @@ impl<'a> Join<'a> {
     }
 }
 
-/// Blocks of 32 results of which each has a large workgroup of its own at once. More of them come
-/// one after another where a workgroup fills a processor, and each waits for memory by itself.
+/// Blocks of 32 results of which each has a large workgroup of its own at once.
 const FEW_BLOCKS: usize = 128;
+/// Bytes of a tile's codes for 32 elements from which on workgroups are large. With fewer, they wait
+/// longer for each other than for memory.
+const LARGE_CODES: usize = 256;
+
+/// Tiles of gate and up that a workgroup of one row does side by side.
+fn row_teams(form: Form, n: usize) -> usize {
+    let large = matches!(form, Form::Integer(layout) if layout.code_bytes() >= LARGE_CODES);
+    if n / BLOCK <= FEW_BLOCKS || large { 4 } else { 2 }
+}
 
 fn stream_place(shape: &Shape, stream: &Stream) -> String {
     reduce::place(shape, &format!("{}u", stream.index))
@@ -112,6 +120,16 @@ impl Gated<'_> {
     pub fn groups(&self, rows: usize) -> [u32; 3] {
         let x = (self.n / BLOCK).div_ceil(self.blocks);
         [x as u32, rows.div_ceil(self.m) as u32, 1]
+    }
+
+    /// Invocations of a workgroup for one row of one class.
+    pub fn row_invocations(&self) -> u32 {
+        self.row_shape().workgroup()
+    }
+
+    fn row_shape(&self) -> Shape {
+        let form = Form::of(self.classes[0]);
+        Shape::teams(form, self.k, row_teams(form, self.n))
     }
 
     /// The kernel.
@@ -158,11 +176,9 @@ if (block >= {}u) {{ break; }}
     }
 
     /// The kernel for one row and one class: gate and up side by side, one for each team, weights
-    /// first; both tiles of a block, too, where there are few blocks.
+    /// first; both tiles of a block, too, where workgroups are large.
     fn row_kernel(&self) -> Kernel {
-        let form = Form::of(self.classes[0]);
-        let few = self.n / BLOCK <= FEW_BLOCKS;
-        let shape = Shape::teams(form, self.k, if few { 4 } else { 2 });
+        let (form, shape) = (Form::of(self.classes[0]), self.row_shape());
         let mut source = Source::default();
         source.require(INTEGER_DOT);
         source.declare(reduce::declaration(&shape, 4));

@@ -11,7 +11,7 @@ use crate::rows::RowsKind;
 use crate::rows::layout::{BLOCK, Layout};
 use crate::rows::record as records;
 
-/// Splits whose partial results are read at once. The order of sums follows from it.
+/// Splits behind the first whose partial results are read at once. The order of sums follows from it.
 const AT_ONCE: u32 = 4;
 /// Chunks of a row that are merged side by side, their reads under way together.
 const ABREAST: usize = 4;
@@ -138,15 +138,16 @@ var sum{tag} = vec4<f32>(0.0);",
             splits * each
         ));
     }
-    // The first splits are read before it is known how many there are.
-    tags.iter().for_each(|tag| read(source, shape, splits, "0u", tag));
+    // The first split is read before it is known how many there are. Every workgroup of a product
+    // merges for itself, so that others would cost more than the time in which that is found out.
     source.line("{\nlet s = 0u;");
-    tags.iter().for_each(|tag| add(source, tag));
+    tags.iter().for_each(|tag| read(source, shape, splits, 1, tag));
+    tags.iter().for_each(|tag| add(source, 1, tag));
     source.line("}");
-    if splits > AT_ONCE {
-        source.line(format!("for (var s = {AT_ONCE}u; s < used; s += {AT_ONCE}u) {{"));
-        tags.iter().for_each(|tag| read(source, shape, splits, "s", tag));
-        tags.iter().for_each(|tag| add(source, tag));
+    if splits > 1 {
+        source.line(format!("for (var s = 1u; s < used; s += {AT_ONCE}u) {{"));
+        tags.iter().for_each(|tag| read(source, shape, splits, AT_ONCE, tag));
+        tags.iter().for_each(|tag| add(source, AT_ONCE, tag));
         source.line("}");
     }
     for tag in tags {
@@ -154,13 +155,13 @@ var sum{tag} = vec4<f32>(0.0);",
     }
 }
 
-/// Reads the splits from `s` on, whether they have positions or not.
-fn read(source: &mut Source, shape: &Shape, splits: u32, s: &str, tag: &str) {
+/// Reads `count` splits from `s` on, whether they have positions or not.
+fn read(source: &mut Source, shape: &Shape, splits: u32, count: u32, tag: &str) {
     let records = source.read(binding::RECORDS);
     let (dim, each) = (shape.value_dim, partial_words(shape));
-    for i in 0..AT_ONCE {
+    for i in 0..count {
         source.line(format!(
-            "let at{tag}_{i} = first{tag} + min({s} + {i}u, {}u) * {each}u;
+            "let at{tag}_{i} = first{tag} + min(s + {i}u, {}u) * {each}u;
 let m{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + {}u]);
 let y{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + four{tag}]);",
             splits - 1,
@@ -170,15 +171,15 @@ let y{tag}_{i} = bitcast<vec4<f32>>({records}[at{tag}_{i} + four{tag}]);",
 }
 
 /// Adds the splits that were read, those without positions as nothing: they are no numbers.
-fn add(source: &mut Source, tag: &str) {
-    for i in 0..AT_ONCE {
+fn add(source: &mut Source, count: u32, tag: &str) {
+    for i in 0..count {
         source.line(format!(
             "let has{tag}_{i} = s + {i}u < used;
 let n{tag}_{i} = select(vec2<f32>({LOWEST}, 0.0), m{tag}_{i}.xy, has{tag}_{i});
 let x{tag}_{i} = select(vec4<f32>(0.0), y{tag}_{i}, has{tag}_{i});"
         ));
     }
-    let next = (0..AT_ONCE).fold(format!("top{tag}"), |top, i| format!("max({top}, n{tag}_{i}.x)"));
+    let next = (0..count).fold(format!("top{tag}"), |top, i| format!("max({top}, n{tag}_{i}.x)"));
     source.line(format!(
         "let next{tag} = {next};
 let fade{tag} = exp2(top{tag} - next{tag});
@@ -186,7 +187,7 @@ top{tag} = next{tag};
 total{tag} *= fade{tag};
 sum{tag} *= fade{tag};"
     ));
-    for i in 0..AT_ONCE {
+    for i in 0..count {
         source.line(format!(
             "let w{tag}_{i} = select(0.0, exp2(n{tag}_{i}.x - next{tag}), has{tag}_{i});
 total{tag} = fma(w{tag}_{i}, n{tag}_{i}.y, total{tag});

@@ -34,8 +34,10 @@ pub use write::cache_write;
 use crate::kernel::{Immediate, Kernel, Source};
 use crate::rows::{Parts, RowsKind, Unfit, fingerprint};
 
-/// Floats of an invocation's sums: what its registers hold beside the keys and values under way.
+/// Most floats of an invocation's sums: what its registers hold beside the keys and values under way.
 const SUMS: u32 = 64;
+/// As [`SUMS`], of several heads: more of them read the cache less often, and are fewer workgroups.
+const SHARED_SUMS: u32 = 32;
 /// Invocations that share a position.
 const TEAM: u32 = 8;
 /// Elements that an invocation holds together: in f16, a 16-byte word of the cache.
@@ -281,7 +283,7 @@ struct Tiling {
 impl Tiling {
     fn of(shape: &Shape) -> Self {
         let group = shape.heads / shape.kv_heads;
-        let most = (SUMS * TEAM / shape.value_dim).max(1);
+        let most = (SHARED_SUMS * TEAM / shape.value_dim).max(1);
         let parts = group.div_ceil(most);
         let heads = group.div_ceil(parts);
         // Sums of all teams meet in 16 KiB of workgroup memory.

@@ -220,8 +220,12 @@ impl Product<'_> {
         let (words, all) = (tile_words(part.class, self.k), tiles(part.n));
         let before = if index == 0 { 0 } else { self.part_groups(&self.parts[0]) };
         let buffers = [buffer];
-        let ring = ring::Ring::new(shape, form, &buffers);
         let (each, teams) = (self.tiles, shape.teams);
+        let loops = each > teams;
+        let ring = match loops {
+            true => ring::Ring::new(shape, form, &buffers),
+            false => ring::Ring::once(shape, form, &buffers),
+        };
         // Some devices' loads come back in order: first what is needed first.
         read_ahead(source, shape, self.input, self.rows);
         source.line(format!(
@@ -241,7 +245,6 @@ var tile_at = {base} + min(tile, last_tile) * {words}u;
         if self.rows == RowsKind::Outputs {
             source.line("if (first >= rows) { return; }");
         }
-        let loops = each > teams;
         let next = format!("{base} + min(tile + {teams}u, last_tile) * {words}u");
         let rows = 0..1;
         let place = if teams == 1 { "0u".into() } else { reduce::place(shape, "team") };

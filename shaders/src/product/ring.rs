@@ -12,6 +12,10 @@ use crate::class;
 
 /// Most steps that are written out one by one.
 const WRITTEN: usize = 4;
+/// Most steps of a short row.
+const SHORT: usize = 8;
+/// Registers of a short row's slots.
+const REGISTERS: usize = 40;
 
 /// A team's walk over tiles of one matrix.
 pub(crate) struct Ring<'a> {
@@ -20,13 +24,29 @@ pub(crate) struct Ring<'a> {
     stream: Stream,
     /// What the matrix is read from: one buffer, or the two that `side` chooses between.
     buffers: &'a [&'static str],
+    slots: usize,
+    /// Whether a tile's steps are one loop.
+    rolled: bool,
 }
 
 impl<'a> Ring<'a> {
-    /// A ring of matrices of `form` in `buffers`.
+    /// A ring of matrices of `form` in `buffers`, over tile after tile.
     pub fn new(shape: &'a Shape, form: Form, buffers: &'a [&'static str]) -> Self {
         let stream = Stream { index: 0, form, buffer: buffers[0], tile: "tile_at".into() };
-        Self { shape, stream, buffers }
+        Self { shape, stream, buffers, slots: shape.unroll, rolled: false }
+    }
+
+    /// As [`Ring::new`], over one tile.
+    pub fn once(shape: &'a Shape, form: Form, buffers: &'a [&'static str]) -> Self {
+        let mut ring = Self::new(shape, form, buffers);
+        let steps = ring.steps();
+        if steps <= SHORT {
+            let most = (REGISTERS / form.slot()).clamp(1, 4).min(steps);
+            let slots = (1..=most).rev().find(|&slots| steps.is_multiple_of(slots));
+            ring.slots = slots.unwrap_or(1);
+            ring.rolled = true;
+        }
+        ring
     }
 
     /// Stands for the walked matrix where sums are added up.
@@ -45,24 +65,28 @@ impl<'a> Ring<'a> {
     /// Declares the slots and fills them from the start of the tile at `tile_at`.
     pub fn open(&self) -> String {
         let mut out = String::new();
-        for i in 0..self.shape.unroll {
+        for i in 0..self.slots {
             let suffix = self.stream.suffix(i);
             out += &match self.stream.form {
                 Form::Integer(layout) => class::slot(&layout, &suffix).0,
                 Form::Float(_) => format!("var q{suffix}: vec4<u32>;\n"),
             };
         }
-        out + &(0..self.shape.unroll).map(|i| self.fill(i, "0u", 0)).collect::<String>()
+        out + &(0..self.slots).map(|i| self.fill(i, "0u", 0)).collect::<String>()
     }
 
     /// Sums the tile up as [`super::walk::walk`] does, from slots that are filled. Where there is
     /// a tile after it, `next` is the place of that one, and the slots are filled from there.
     pub fn tile(&self, x: &Activations, next: Option<&str>) -> String {
-        let (steps, slots) = (self.steps(), self.shape.unroll);
+        let (steps, slots) = (self.steps(), self.slots);
         let acc = self.stream.acc(0);
         let mut out = format!("var {acc} = vec4<f32>();\n");
         if is_wide(&self.stream) {
             out += &format!("var {acc}h = vec4<f32>();\n");
+        }
+        if self.rolled {
+            out += &self.rolled(x);
+            return out + &self.joined();
         }
         let looped = if steps <= WRITTEN { 0 } else { steps / slots - 1 };
         if looped > 0 {
@@ -89,10 +113,31 @@ impl<'a> Ring<'a> {
                 out += &format!("{{\nlet tile_at = next_at;\n{}}}\n", self.fill(i, "0u", 0));
             }
         }
-        if is_wide(&self.stream) {
-            out += &float::halve(&self.stream, 0);
+        out + &self.joined()
+    }
+
+    /// The steps of a short row: a loop of as many as there are slots.
+    fn rolled(&self, x: &Activations) -> String {
+        let (turns, slots) = (self.steps() / self.slots, self.slots);
+        let most = (turns - 1) * slots;
+        let mut out = format!("for (var turn = 0u; turn < {}; turn += 1u) {{\n", opaque(turns));
+        out += &format!("let s = turn * {slots}u;\nlet ahead = s + {slots}u;\n");
+        for i in 0..slots {
+            out += &self.take(i, "s", most, x);
+            if turns > 1 {
+                let fill = self.fill(i, "ahead", most);
+                out += &format!("if (turn < {}u) {fill}", turns - 1);
+            }
         }
-        out
+        out + "}\n"
+    }
+
+    /// Leaves every invocation with four rows of the tile.
+    fn joined(&self) -> String {
+        match is_wide(&self.stream) {
+            true => float::halve(&self.stream, 0),
+            false => String::new(),
+        }
     }
 
     /// Whether some partition may lack step `first + i`.

@@ -43,6 +43,14 @@ impl Form {
         }
     }
 
+    /// Registers of an invocation's words of a block in flight.
+    pub fn slot(self) -> usize {
+        match self {
+            Self::Integer(layout) => class::slot(&layout, "").1,
+            Self::Float(_) => 4,
+        }
+    }
+
     /// Elements along k of what sixteen invocations read at once.
     pub fn block(self) -> usize {
         match self {
@@ -75,7 +83,7 @@ impl Shape {
     pub fn new(form: Form, streams: usize, k: usize, m: usize) -> Self {
         let unroll = unroll(form, streams, m);
         let blocks = k.div_ceil(form.block());
-        let partitions = partitions(k, blocks);
+        let partitions = partitions(blocks);
         Self { k, block: form.block(), blocks, partitions, m, unroll, teams: 1 }
     }
 
@@ -90,11 +98,7 @@ impl Shape {
             257..=512 => 44,
             _ => 36,
         };
-        let slot = match form {
-            Form::Integer(layout) => class::slot(&layout, "").1,
-            Form::Float(_) => 4,
-        };
-        let unroll = (registers / slot).clamp(1, 4);
+        let unroll = (registers / form.slot()).clamp(1, 4);
         Self { teams, unroll: unroll.min(steps), ..one }
     }
 
@@ -142,18 +146,8 @@ fn unroll(form: Form, streams: usize, m: usize) -> usize {
     }
 }
 
-/// Elements of a row from which on it has [`MANY`] partitions. With fewer, workgroups so large wait
-/// longer for each other than they gain (measured on an H200: 4096 elements gain a third, 2048
-/// lose 3 %).
-const LONG_ROW: usize = 4096;
-/// Partitions of a long row.
-const MANY: usize = 32;
-
-/// Partitions for rows of `k` elements in so many blocks: the cheapest, counting work and latency.
-fn partitions(k: usize, blocks: usize) -> usize {
-    if k >= LONG_ROW {
-        return MANY;
-    }
+/// Partitions for rows of so many blocks: the cheapest, counting work and latency.
+fn partitions(blocks: usize) -> usize {
     let cost = |p: &usize| (p + STEP_COST) * blocks.div_ceil(*p);
     PARTITIONS.into_iter().min_by_key(cost).unwrap_or(PARTITIONS[0])
 }
@@ -189,7 +183,7 @@ mod tests {
 
     #[test]
     fn partitions_waste_little() {
-        let found = [1, 8, 18, 28, 48, 64, 152].map(|blocks| partitions(32 * blocks, blocks));
-        assert_eq!(found, [4, 8, 12, 16, 16, 16, 32]);
+        let found = [1, 8, 18, 28, 48, 64, 152].map(partitions);
+        assert_eq!(found, [4, 8, 12, 16, 16, 16, 16]);
     }
 }

@@ -205,10 +205,10 @@ pub fn kernel_with(program: &RowProgram, kind: RowsKind, ends: Ends<'_>) -> Resu
     Ok(source.finish(name, workgroup))
 }
 
-/// Invocations for a program alone in its kernel: one for four elements, from 64 to 256.
+/// Invocations for a program alone in its kernel: one for four elements, from 64 to 1024.
 fn workgroup(program: &RowProgram) -> u32 {
     let fours = program.heads * program.width / 4;
-    fours.next_power_of_two().clamp(64, 256) as u32
+    fours.next_power_of_two().clamp(64, 1024) as u32
 }
 
 /// FNV-1a of all that a program says, so that equal names stand for equal kernels.

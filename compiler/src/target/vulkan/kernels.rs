@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use onebit_plan::abi::TILE_ROWS;
+use onebit_plan::abi::{BLOCK, TILE_ROWS};
 use onebit_shaders::attention::{self, KeyValue, MergeOut};
 use onebit_shaders::cooperative::{self, Cooperative, MatrixShape};
 use onebit_shaders::gated::Gated;
@@ -63,6 +63,11 @@ const PRODUCT_GROUPS: usize = 640;
 /// many tiles in turn: two for each processor of a large device, so that they run at once and
 /// none computes its activations while others wait for it to begin.
 const LONG_GROUPS: usize = 264;
+/// Elements of a row from which on two tiles that a workgroup does side by side are faster than one, if
+/// there are enough of them for every processor.
+const LONG_ROW: usize = 4096;
+/// So many tiles.
+const LONG_TILES: usize = 256;
 /// Parts that a row's positions are split into at most.
 const SPLITS: u32 = 8;
 
@@ -214,7 +219,7 @@ impl<'s> Chooser<'s, '_> {
             input: source,
             rows: kind(rows),
             m: rows_a_group(self.rows),
-            tiles: tiles_a_group(outputs, self.rows),
+            tiles: tiles_a_group((outputs, k), self.rows),
         };
         Ok(Chosen { kernel: product.kernel(), groups: product.groups(self.rows), operands })
     }
@@ -238,7 +243,7 @@ impl<'s> Chooser<'s, '_> {
             let work = cooperative::Work::Gated { classes, n, epilogue: &epilogue.program };
             return Ok(self.cooperative(k, (work, 1), &source, Rows::All, operands));
         }
-        let gated = Gated {
+        let mut gated = Gated {
             k,
             n,
             classes,
@@ -247,6 +252,11 @@ impl<'s> Chooser<'s, '_> {
             blocks: first.rows.div_ceil(TILE_ROWS).div_ceil(PRODUCT_GROUPS),
             epilogue: &epilogue.program,
         };
+        if self.rows == 1 && classes[0] == classes[1] {
+            // Two workgroups have a processor, or a large one.
+            let groups = LONG_GROUPS / if gated.row_invocations() > 512 { 2 } else { 1 };
+            gated.blocks = (n / BLOCK).div_ceil(groups);
+        }
         Ok(Chosen { kernel: gated.kernel(), groups: gated.groups(self.rows), operands })
     }
 
@@ -441,11 +451,12 @@ fn rows_a_group(rows: usize) -> usize {
 }
 
 /// Tiles of 16 outputs that a workgroup of a product does.
-fn tiles_a_group(outputs: usize, rows: usize) -> usize {
+fn tiles_a_group((outputs, k): (usize, usize), rows: usize) -> usize {
     let tiles = outputs.div_ceil(TILE_ROWS);
     match tiles.div_ceil(PRODUCT_GROUPS) {
         // Two are done side by side.
         few if rows == 1 && few > 2 => tiles.div_ceil(LONG_GROUPS).next_multiple_of(2),
+        1 if rows == 1 && k > LONG_ROW && tiles >= LONG_TILES => 2,
         few => few,
     }
 }

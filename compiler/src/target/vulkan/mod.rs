@@ -134,10 +134,8 @@ fn entry_of(
         chosen.push(pick);
         accesses.push(touched);
     }
-    match arithmetic {
-        Arithmetic::Dots if rows == 1 => look_ahead(store, &mut chosen, Ahead::Any),
-        Arithmetic::Dots => {}
-        Arithmetic::Matrices => look_ahead(store, &mut chosen, Ahead::Small),
+    if rows == 1 || arithmetic == Arithmetic::Matrices {
+        look_ahead(store, &mut chosen);
     }
     let waits = memory::waits(&accesses);
     let arena = Arena::plan(&accesses, &waits, |resource| {
@@ -169,25 +167,13 @@ fn entry_of(
     Ok(Lowered { entry, arena: arena.bytes, slot })
 }
 
-/// Bytes of weights that a dispatch brings into the cache for the next one, at most: what a large
-/// device's cache holds twice.
-const AHEAD_BYTES: u64 = 16 << 20;
-
-/// Weights that dispatches fetch for those behind them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ahead {
-    /// The first [`AHEAD_BYTES`] of any.
-    Any,
-    /// Those of at most [`SMALL_BYTES`].
-    Small,
-}
-
-/// Weights that a dispatch of many rows is too short for to hide the time that memory takes.
-const SMALL_BYTES: u64 = 2 << 20;
+/// Most bytes of weights that the dispatch before brings into the cache: of one so short that it does
+/// not hide the time that memory takes. On an H200 larger ones only delay the dispatch before.
+const AHEAD_BYTES: u64 = 2 << 20;
 
 /// Lets each dispatch fetch the weights of the one behind it, which nothing that it computes
-/// stands in the way of: a short dispatch does not hide the time that memory takes.
-fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>], ahead: Ahead) {
+/// stands in the way of.
+fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>]) {
     for index in 1..chosen.len() {
         let (before, from) = chosen.split_at_mut(index);
         let (Some(dispatch), Some(next)) = (before.last_mut(), from.first()) else { continue };
@@ -196,10 +182,9 @@ fn look_ahead(store: &WeightStore<'_>, chosen: &mut [Chosen<'_>], ahead: Ahead) 
         let end = matrices().map(|matrix| matrix.offset + matrix.bytes).max();
         let (Some(start), Some(end)) = (start, end) else { continue };
         let ([_, _, 1], None) = (dispatch.groups, next.operands.weight_rows) else { continue };
-        let end = match ahead {
-            Ahead::Small if end - start > SMALL_BYTES => continue,
-            Ahead::Small | Ahead::Any => end.min(start + AHEAD_BYTES),
-        };
+        if end - start > AHEAD_BYTES {
+            continue;
+        }
         let words = dispatch::u32_of((end - start) as usize / 16);
         (dispatch.kernel, dispatch.groups) =
             dispatch.kernel.clone().looking_ahead(dispatch.groups, words);

@@ -338,16 +338,16 @@ pub(crate) fn fill_of(
     out
 }
 
-/// What is loaded of words of which an invocation uses a part.
+/// What is loaded, or kept, of words of which an invocation uses a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loaded {
     /// Its fourth, of words that it uses no more of.
     Fourths,
-    /// That, and of eight f16 its four. For [`declare_halves`].
+    /// That, and of words of eight f16 its four are kept. For [`declare_halves`].
     Halves,
 }
 
-/// What of a word is loaded.
+/// What of a word is kept.
 enum Share {
     Fourth,
     Half,

@@ -63,11 +63,11 @@ const PRODUCT_GROUPS: usize = 640;
 /// many tiles in turn: two for each processor of a large device, so that they run at once and
 /// none computes its activations while others wait for it to begin.
 const LONG_GROUPS: usize = 264;
-/// Elements of a row from which on two tiles that a workgroup does side by side are faster than one, if
-/// there are enough of them for every processor.
+/// Elements of a row beyond which a workgroup of one row does two tiles side by side, where a product has
+/// [`MANY_TILES`].
 const LONG_ROW: usize = 4096;
-/// So many tiles.
-const LONG_TILES: usize = 256;
+/// Tiles of which a large device's processors have two each.
+const MANY_TILES: usize = 256;
 /// Parts that a row's positions are split into at most.
 const SPLITS: u32 = 8;
 
@@ -456,7 +456,7 @@ fn tiles_a_group((outputs, k): (usize, usize), rows: usize) -> usize {
     match tiles.div_ceil(PRODUCT_GROUPS) {
         // Two are done side by side.
         few if rows == 1 && few > 2 => tiles.div_ceil(LONG_GROUPS).next_multiple_of(2),
-        1 if rows == 1 && k > LONG_ROW && tiles >= LONG_TILES => 2,
+        1 if rows == 1 && k > LONG_ROW && tiles >= MANY_TILES => 2,
         few => few,
     }
 }

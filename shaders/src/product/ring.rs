@@ -4,6 +4,10 @@
 //! for at the very top of a kernel, before what computes the activations; each slot is filled
 //! again as soon as it is used, at a tile's end for the next tile. Memory's latency passes beside
 //! the work then, once, instead of before it. The order of sums is that of [`super::walk`].
+//!
+//! A short row of one tile is a loop with as few steps written out as keep memory busy, because code
+//! that runs once has to be fetched, too: on an H200 the product of 576 x 1536 takes 3.7 us so, and
+//! took 5.4 with its three steps written one behind the other.
 
 use super::shape::{Form, Shape};
 use super::walk::{Activations, input, is_wide, locate, opaque};
@@ -85,6 +89,7 @@ impl<'a> Ring<'a> {
             out += &format!("var {acc}h = vec4<f32>();\n");
         }
         if self.rolled {
+            debug_assert!(next.is_none(), "a rolled ring has one tile");
             out += &self.rolled(x);
             return out + &self.joined();
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use onebit_plan::abi::StorageClass;
 use onebit_plan::gpu::{GpuFeature, binding};
 use onebit_plan::layout::packed_bytes;
-use onebit_shaders::cooperative::{Cooperative, MatrixShape, Turn, Work};
+use onebit_shaders::cooperative::{Cooperative, Turn, Work};
 use onebit_shaders::product::{Input, Output, Part, Product};
 use onebit_shaders::rows::RowsKind;
 use onebit_shaders::{Immediate, Kernel, compile};
@@ -96,7 +96,6 @@ fn matrices(device: &Arc<Device>, buffers: &Buffers, (n, k): (usize, usize)) {
             m: 32,
             turn,
             parts: 1,
-            matrix: MatrixShape::SIXTEEN,
         };
         let (kernel, groups) = (cooperative.kernel(), cooperative.groups(32));
         let places = usize::try_from(WEIGHTS / bytes.next_multiple_of(256)).expect("few places");

@@ -528,6 +528,40 @@ fn operands_may_come_in_parts() {
     assert_eq!(bits(&found), bits(&whole.attend(&gpu, 1, whole_q, KeyValue::Cached)));
 }
 
+/// A program's argument that is a sum gives what the sum gives, read before the program runs.
+#[test]
+fn arguments_of_programs_may_come_in_parts() {
+    let Some(gpu) = Gpu::open() else { return };
+    let shape = shape(8, 2, 64, 1024);
+    let program = rope(8, 64, 64, RopeStyle::Neox);
+    let rows = [(0, 700), (1, 3)];
+    let mut case = Case::new(shape, 1, &rows);
+    let mut noise = Noise::new(32);
+    case.memory.rope = noise.floats(1024 * 64).iter().map(|x| x.to_bits()).collect();
+    let vector = case.memory.push_vector(&noise.floats(64));
+    let length = rows.len() * (program.heads * program.width + 64);
+    let floats = noise.floats(3 * length);
+    let sums: Vec<f32> =
+        (0..length).map(|i| floats[i] + floats[i + length] + floats[i + 2 * length]).collect();
+    let places = [case.memory.push(&floats), case.memory.push(&sums)];
+    let all = [Parts { arg: 0, count: 3, pitch: length }];
+    let found = [&all[..], &[]].into_iter().zip(places).map(|(parts, place)| {
+        let q = Operand::Program { program: &program, parts };
+        let kernel = attention::kernel(&shape, 1, q, KeyValue::Cached).expect("attention");
+        let (groups, out) = (attention::groups(&shape, 1, 2), case.outs[1]);
+        gpu.run(&kernel, groups, &mut case.memory, |immediate| match immediate {
+            Immediate::Arg { program: 0, arg: 0 } => place,
+            Immediate::Arg { program: 0, arg: 1 } => vector,
+            Immediate::Out { index: 0 } => out,
+            other => panic!("{other:?}"),
+        });
+        bits(&case.memory.floats(out, rows.len() * shape.out_stride as usize))
+    });
+    let found: Vec<Vec<u32>> = found.collect();
+    assert_eq!(found[0], found[1]);
+    assert!(found[0].iter().any(|&bits| bits != 0));
+}
+
 /// Records of a merge, alone and as a prologue, are those of its floats.
 #[test]
 fn merges_quantise() {

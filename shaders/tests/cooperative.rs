@@ -18,7 +18,7 @@ use onebit_ir::Function;
 use onebit_plan::abi::StorageClass;
 use onebit_plan::gpu::{GpuFeature, binding};
 use onebit_plan::layout::supports;
-use onebit_shaders::cooperative::{Cooperative, MatrixShape, Turn, Work};
+use onebit_shaders::cooperative::{Cooperative, SUBGROUP, Turn, Work};
 use onebit_shaders::product::{Output, PART_BINDINGS};
 use onebit_shaders::rows::RowsKind;
 use onebit_shaders::{Immediate, compile};
@@ -84,7 +84,7 @@ fn run(
     };
     let module = compile(&kernel).unwrap_or_else(|e| panic!("{e}"));
     assert!(module.features.contains(&GpuFeature::CooperativeF16));
-    let subgroup = Some(cooperative.matrix.subgroup as u32);
+    let subgroup = Some(SUBGROUP as u32);
     let pipeline = gpu.pipeline_of(&kernel, &module, subgroup);
     gpu.run(&kernel, &pipeline, &buffers, immediate, cooperative.groups(rows));
     let found = gpu.words(&arena);
@@ -154,9 +154,8 @@ fn every_class_is_its_values_times_the_activations() {
             let weights = Matrix::random(class, n, k, Kind::Ordinary, &mut random);
             let x = in_halves(Activations::random(rows, k, &mut random));
             let work = Work::Product { class, n, output: Output::Arena { stride: n + 3 } };
-            let matrix = MatrixShape::SIXTEEN;
             let rows_kind = RowsKind::All;
-            let cooperative = Cooperative { k, work, rows: rows_kind, m, turn, parts: 1, matrix };
+            let cooperative = Cooperative { k, work, rows: rows_kind, m, turn, parts: 1 };
             let found = run(&gpu, &cooperative, &[&weights], &x, rows);
             for (i, found) in found.iter().enumerate() {
                 let (row, column) = (i / n, i % n);
@@ -189,9 +188,8 @@ fn gate_and_up_are_joined() {
             classes.map(|class| Matrix::random(class, n, k, Kind::Ordinary, &mut random));
         let x = in_halves(Activations::random(rows, k, &mut random));
         let work = Work::Gated { classes, n, epilogue: &program };
-        let matrix = MatrixShape::SIXTEEN;
         let rows_kind = RowsKind::All;
-        let cooperative = Cooperative { k, work, rows: rows_kind, m, turn, parts: 1, matrix };
+        let cooperative = Cooperative { k, work, rows: rows_kind, m, turn, parts: 1 };
         let found = run(&gpu, &cooperative, &[&matrices[0], &matrices[1]], &x, rows);
         for (i, found) in found.iter().enumerate() {
             let (row, column) = (i / n, i % n);
@@ -219,15 +217,7 @@ fn rows_are_the_same_bits_anywhere() {
     let x = in_halves(Activations::random(32, k, &mut random));
     let work = Work::Product { class, n, output: Output::Arena { stride: n } };
     for turn in Turn::ALL {
-        let product = |m| Cooperative {
-            k,
-            work,
-            rows: RowsKind::All,
-            m,
-            turn,
-            parts: 1,
-            matrix: MatrixShape::SIXTEEN,
-        };
+        let product = |m| Cooperative { k, work, rows: RowsKind::All, m, turn, parts: 1 };
         let all = run(&gpu, &product(32), &[&weights], &x, 32);
         assert!(run(&gpu, &product(16), &[&weights], &x, 32) == all);
         let last = only_floats(x.floats[31 * k..].to_vec());

@@ -2,7 +2,7 @@
 
 use onebit_plan::gpu::binding;
 
-use super::{BAND, Cooperative, ROWS, Work, accumulator};
+use super::{BAND, Cooperative, MATRIX, ROWS, Work, accumulator};
 use crate::activations::store_quad;
 use crate::gated::Join;
 use crate::kernel::{Immediate, Source};
@@ -16,8 +16,8 @@ impl Cooperative<'_> {
             Work::Product { .. } => (&["y"][..], self.turn.columns),
             Work::Gated { .. } => (&["gate", "up"][..], self.turn.columns / 2),
         };
-        let (size, quads) = (self.matrix.size, width / 4);
-        let items = size * quads;
+        let quads = width / 4;
+        let items = MATRIX * quads;
         let write = self.write(source);
         let mut out = String::new();
         for r in 0..self.row_matrices() {
@@ -44,7 +44,7 @@ let is_odd = (quad & 1u) == 1u;
 {sums}{write}}}
 }}
 ",
-                    r * size,
+                    r * MATRIX,
                     self.turn.columns / 4
                 );
             }
@@ -54,11 +54,15 @@ let is_odd = (quad & 1u) == 1u;
 
     /// Brings the sums of matrix `r` of the rows to workgroup memory: `[slice][row][column]`.
     fn share(&self, r: usize) -> String {
-        let (size, words) = (self.matrix.size, self.turn.columns / 4);
+        let words = self.turn.columns / 4;
         let stores: String = (0..self.band_matrices())
             .map(|c| {
-                let at =
-                    format!("slice * {}u + band * {}u + {}u", size * words, BAND / 4, c * size / 4);
+                let at = format!(
+                    "slice * {}u + band * {}u + {}u",
+                    MATRIX * words,
+                    BAND / 4,
+                    c * MATRIX / 4
+                );
                 format!("coopStoreT({}, &w_tile[{at}], {words}u);\n", accumulator(r, c))
             })
             .collect();
@@ -70,7 +74,7 @@ let is_odd = (quad & 1u) == 1u;
     fn sum(&self, name: &str, offset: usize) -> String {
         let mut out = format!("var {name} = vec4<f32>();\n");
         for slice in 0..self.turn.slices() {
-            let at = slice * self.matrix.size * self.turn.columns / 4 + offset / 4;
+            let at = slice * MATRIX * self.turn.columns / 4 + offset / 4;
             out += &format!(
                 "{{
 let low = w_tile[own + {at}u];

@@ -25,27 +25,15 @@ use fill::Tiles;
 
 /// Invocations that share a block of a tile.
 const SHARERS: usize = 16;
-/// Invocations of a subgroup.
-const SUBGROUP: usize = 32;
+/// Rows and columns of a matrix, as [`onebit_plan::gpu::GpuFeature::CooperativeF16`] says.
+pub const MATRIX: usize = 16;
+/// Invocations of the subgroup that has a matrix; the module must be asked for with this size.
+pub const SUBGROUP: usize = 32;
 /// Columns of a subgroup.
 const BAND: usize = 32;
 /// Elements behind a row in workgroup memory, which spread rows over the memory's banks. Devices
 /// want rows at multiples of 16 bytes.
 const PAD: usize = 8;
-
-/// Matrices that a device multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MatrixShape {
-    /// Rows and columns of each: 16 or 8.
-    pub size: usize,
-    /// Invocations of the subgroup that has one; the module must be asked for with this size.
-    pub subgroup: usize,
-}
-
-impl MatrixShape {
-    /// What [`onebit_plan::gpu::GpuFeature::CooperativeF16`] says, in subgroups of 32.
-    pub const SIXTEEN: Self = Self { size: 16, subgroup: SUBGROUP };
-}
 
 /// The weights that a workgroup brings to its memory at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,7 +110,6 @@ pub struct Cooperative<'a> {
     /// sums of its part, of m rows: part p of row r is row `p * m + r` of the output. A gated product
     /// has one part.
     pub parts: usize,
-    pub matrix: MatrixShape,
 }
 
 impl Cooperative<'_> {
@@ -138,20 +125,17 @@ impl Cooperative<'_> {
     /// The kernel.
     ///
     /// # Panics
-    /// With float classes, k or the gated n that are no multiples of 32, m that is no multiple of the
-    /// matrices' size, other columns than documented, and what [`crate::gated::Gated`] panics with.
+    /// With float classes, k or the gated n that are no multiples of 32, m that is no multiple of
+    /// [`MATRIX`], a turn that is not in [`Turn::ALL`], and what [`crate::gated::Gated`] panics with.
     pub fn kernel(&self) -> Kernel {
         assert!(self.k.is_multiple_of(BLOCK), "weights come in blocks of 32");
-        assert!(self.m.is_multiple_of(self.matrix.size), "rows come in whole matrices");
-        let Turn { columns, depth } = self.turn;
-        assert!(matches!(columns, 32 | 64 | 96 | 128), "workgroups have 32, 64, 96 or 128 columns");
-        assert!(matches!(depth, 1 | 2), "invocations have one block or two");
-        assert_eq!(self.matrix.subgroup, SUBGROUP, "subgroups of another size");
+        assert!(self.m.is_multiple_of(MATRIX), "rows come in whole matrices");
+        assert!(Turn::ALL.contains(&self.turn), "another turn");
         assert!(self.turn.turns(self.k).is_multiple_of(self.parts), "parts have as many turns");
         let mut source = Source::default();
         source.require("enable wgpu_cooperative_matrix;");
         activations::declare_bits(&mut source);
-        let (m, pitch) = (self.m, self.pitch());
+        let (m, pitch, columns) = (self.m, self.pitch(), self.turn.columns);
         // Words of eight f16: see `post::matrices_of_halves`.
         source.declare(format!("var<workgroup> w_tile: array<vec4<f32>, {}>;", columns * pitch));
         // Another length than w_tile's even where both have as many rows.
@@ -170,7 +154,7 @@ impl Cooperative<'_> {
         source.line(format!("let band = sub % {bands}u;\nlet slice = sub / {bands}u;"));
         source.line(self.places(&matrices));
         source.line(self.places_of_rows(&base));
-        let ty = self.matrix_type("f32", 'C');
+        let ty = matrix_type("f32", 'C');
         for row in 0..self.row_matrices() {
             for column in 0..self.band_matrices() {
                 source.line(format!("var {} = {ty}();", accumulator(row, column)));
@@ -203,12 +187,12 @@ impl Cooperative<'_> {
 
     /// Matrices that the rows are.
     fn row_matrices(&self) -> usize {
-        self.m / self.matrix.size
+        self.m / MATRIX
     }
 
     /// Matrices that the columns of a subgroup are.
     fn band_matrices(&self) -> usize {
-        BAND / self.matrix.size
+        BAND / MATRIX
     }
 
     fn name(&self) -> String {
@@ -229,10 +213,9 @@ impl Cooperative<'_> {
                 digest(epilogue, None)
             ),
         };
-        let MatrixShape { size, subgroup } = self.matrix;
         let (rows, Turn { columns, depth }) = (self.rows.name(), self.turn);
         let parts = if self.parts > 1 { format!("-p{}", self.parts) } else { String::new() };
-        format!("coop-{work}-{rows}-m{}-c{columns}x{depth}{parts}-{size}w{subgroup}", self.m)
+        format!("coop-{work}-{rows}-m{}-c{columns}x{depth}{parts}-{MATRIX}w{SUBGROUP}", self.m)
     }
 
     /// All turns: what the turn needs goes to workgroup memory, what later ones need is asked for,
@@ -270,21 +253,21 @@ impl Cooperative<'_> {
 
     /// Multiplies a subgroup's slice of what is in workgroup memory.
     fn multiply(&self) -> String {
-        let (size, pitch) = (self.matrix.size, self.pitch());
-        let (a, b) = (self.matrix_type("f32", 'A'), self.matrix_type("f32", 'B'));
+        let pitch = self.pitch();
+        let (a, b) = (matrix_type("f32", 'A'), matrix_type("f32", 'B'));
         let mut out = format!("let along = slice * {}u;\n", self.slice() / 8);
-        for k in 0..self.slice() / size {
-            let element = k * size / 8;
+        for k in 0..self.slice() / MATRIX {
+            let element = k * MATRIX / 8;
             for column in 0..self.band_matrices() {
                 // Columns of B follow each other in w_tile.
                 let at = format!(
                     "(band * {BAND}u + {}u) * {pitch}u + along + {element}u",
-                    column * size
+                    column * MATRIX
                 );
                 out += &format!("let b{k}_{column} = coopLoad<{b}>(&w_tile[{at}], {pitch}u);\n");
             }
             for row in 0..self.row_matrices() {
-                let at = row * size * pitch + element;
+                let at = row * MATRIX * pitch + element;
                 out += &format!(
                     "let a{k}_{row} = coopLoadT<{a}>(&x_tile[along + {at}u], {pitch}u);\n"
                 );
@@ -296,11 +279,10 @@ impl Cooperative<'_> {
         }
         out
     }
+}
 
-    fn matrix_type(&self, element: &str, role: char) -> String {
-        let size = self.matrix.size;
-        format!("coop_mat{size}x{size}<{element}, {role}>")
-    }
+fn matrix_type(element: &str, role: char) -> String {
+    format!("coop_mat{MATRIX}x{MATRIX}<{element}, {role}>")
 }
 
 /// The sums of a matrix of rows and one of a subgroup's columns.

@@ -4,7 +4,7 @@ use onebit_ir::Function;
 use onebit_ir::rows::{Arg, Expr, RowProgram, Store};
 use onebit_plan::abi::StorageClass;
 use onebit_shaders::Kernel;
-use onebit_shaders::cooperative::{Cooperative, MatrixShape, Turn, Work};
+use onebit_shaders::cooperative::{Cooperative, Turn, Work};
 use onebit_shaders::gated::Gated;
 use onebit_shaders::gather::Gather;
 use onebit_shaders::product::{Input, Output, Part, Product};
@@ -24,7 +24,7 @@ pub fn kernels() -> Vec<Kernel> {
     kernels.extend(gathers().iter().map(Gather::kernel));
     kernels.extend(gated());
     kernels.extend(prologues());
-    kernels.extend(cooperative(MatrixShape::SIXTEEN));
+    kernels.extend(cooperative());
     kernels.extend(examples::kernels());
     kernels
 }
@@ -76,7 +76,7 @@ pub fn gated() -> Vec<Kernel> {
 }
 
 /// Products of many rows, of every integer class, and gated ones.
-pub fn cooperative(matrix: MatrixShape) -> Vec<Kernel> {
+pub fn cooperative() -> Vec<Kernel> {
     let (n, k, stride, rows) = (2048, 2048, 2048, RowsKind::All);
     let program = join(Function::Silu, n);
     let mut works = Vec::new();
@@ -86,8 +86,7 @@ pub fn cooperative(matrix: MatrixShape) -> Vec<Kernel> {
     for classes in [[StorageClass::Q4D; 2], [StorageClass::Q4K, StorageClass::Q6K]] {
         works.push(Work::Gated { classes, n, epilogue: &program });
     }
-    let kernel =
-        |(work, m, turn)| Cooperative { k, work, rows, m, turn, parts: 1, matrix }.kernel();
+    let kernel = |(work, m, turn)| Cooperative { k, work, rows, m, turn, parts: 1 }.kernel();
     let one = Work::Product { class: StorageClass::Q4K, n, output: Output::Arena { stride } };
     let [narrow, middle, others @ ..] = Turn::ALL;
     let classes = works.into_iter().flat_map(|work| [(work, 16, middle), (work, 32, middle)]);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use onebit_plan::abi::{BLOCK, TILE_ROWS};
 use onebit_shaders::attention::{self, KeyValue, MergeOut};
-use onebit_shaders::cooperative::{self, Cooperative, MatrixShape};
+use onebit_shaders::cooperative::{self, Cooperative};
 use onebit_shaders::gated::Gated;
 use onebit_shaders::gather::Gather;
 use onebit_shaders::product::{self, Input as ProductInput, Output, Part};
@@ -249,14 +249,10 @@ impl<'s> Chooser<'s, '_> {
             classes,
             input: source,
             m: rows_a_group(self.rows),
-            blocks: first.rows.div_ceil(TILE_ROWS).div_ceil(PRODUCT_GROUPS),
+            blocks: 1,
             epilogue: &epilogue.program,
         };
-        if self.rows == 1 && classes[0] == classes[1] {
-            // Two workgroups have a processor, or a large one.
-            let groups = LONG_GROUPS / if gated.row_invocations() > 512 { 2 } else { 1 };
-            gated.blocks = (n / BLOCK).div_ceil(groups);
-        }
+        gated.blocks = blocks_a_group(&gated);
         Ok(Chosen { kernel: gated.kernel(), groups: gated.groups(self.rows), operands })
     }
 
@@ -279,14 +275,13 @@ impl<'s> Chooser<'s, '_> {
         operands: Operands<'s>,
     ) -> Chosen<'s> {
         debug_assert_eq!(*source, ProductInput::Records);
-        let matrix = MatrixShape::SIXTEEN;
         let m = matrix_rows(self.rows);
         let outputs = match work {
             cooperative::Work::Product { n, .. } => n,
             cooperative::Work::Gated { n, .. } => 2 * n,
         };
         let (turn, _) = cut(outputs, k, parts..=parts);
-        let cooperative = Cooperative { k, work, rows: kind(rows), m, turn, parts, matrix };
+        let cooperative = Cooperative { k, work, rows: kind(rows), m, turn, parts };
         Chosen { kernel: cooperative.kernel(), groups: cooperative.groups(self.rows), operands }
     }
 
@@ -448,6 +443,16 @@ fn rows_a_group(rows: usize) -> usize {
         2..=4 => 4,
         _ => 8,
     }
+}
+
+/// Blocks of 32 results that a workgroup of a gated product does.
+fn blocks_a_group(gated: &Gated<'_>) -> usize {
+    if gated.m == 1 && gated.classes[0] == gated.classes[1] {
+        // A processor has two workgroups at once, or a large one.
+        let groups = LONG_GROUPS / if gated.row_invocations() > 512 { 2 } else { 1 };
+        return (gated.n / BLOCK).div_ceil(groups);
+    }
+    gated.n.div_ceil(TILE_ROWS).div_ceil(PRODUCT_GROUPS)
 }
 
 /// Tiles of 16 outputs that a workgroup of a product does.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use onebit_plan::layout::Layout;
-use onebit_shaders::cooperative::{MatrixShape, Turn};
+use onebit_shaders::cooperative::{self, Turn};
 use onebit_shaders::{ActivationForm, attention};
 
 use super::accesses;
@@ -109,7 +109,7 @@ pub fn part_counts(schedule: &Schedule, store: &WeightStore<'_>, units: &[Unit<'
 
 /// Rows of a step in whole matrices.
 pub fn matrix_rows(rows: usize) -> usize {
-    rows.next_multiple_of(MatrixShape::SIXTEEN.size)
+    rows.next_multiple_of(cooperative::MATRIX)
 }
 
 /// The fastest turn and number of parts, of those in `parts`, for `outputs` of `k` elements.
